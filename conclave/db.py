@@ -1,0 +1,68 @@
+"""The database: one engine a process, one transaction a use case, committed here alone."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from conclave.errors import Unavailable
+
+
+@dataclass
+class Transaction:
+    """An open transaction. Repositories use `conn`; nobody commits but `Database`."""
+
+    conn: AsyncConnection
+    after_commit: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
+    """Called once the commit stands: they tell, they do not store, and they do not fail."""
+
+
+class Database:
+    """Hands out transactions."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self.engine = engine
+
+    @classmethod
+    def connect(cls, url: str, *, pool_size: int) -> Database:
+        """Make the engine; the first transaction opens the first connection."""
+        engine = create_async_engine(
+            url,
+            pool_size=pool_size,
+            max_overflow=pool_size,
+            pool_timeout=10,
+            pool_recycle=1800,
+            connect_args={"connect_timeout": 5, "application_name": "conclave"},
+        )
+        return cls(engine)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncGenerator[Transaction]:
+        """Commit at the end of the block; roll back when it raises.
+
+        Raises `Unavailable` where the database cannot be reached or went away.
+        """
+        try:
+            async with self.engine.connect() as conn:
+                transaction = Transaction(conn)
+                async with conn.begin():
+                    yield transaction
+        except (OperationalError, InterfaceError, PoolTimeout) as error:
+            raise Unavailable("The database cannot be reached.", dependency="database") from error
+        except DBAPIError as error:
+            if error.connection_invalidated:
+                raise Unavailable(
+                    "The database cannot be reached.", dependency="database"
+                ) from error
+            raise
+        for tell in transaction.after_commit:
+            tell()
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self.engine.dispose()

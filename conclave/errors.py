@@ -1,0 +1,136 @@
+"""The one tree of errors.
+
+Each class states a fact and carries its code, HTTP status and whether trying again can help.
+Domains add their own below these; each dialect renders them in its own envelope.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import JsonValue
+
+
+class ConclaveError(Exception):
+    """The root. `message` is public: it names the field and the reason, never a secret."""
+
+    code: ClassVar[str] = "internal_error"
+    status: ClassVar[int] = 500
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, message: str, **details: JsonValue) -> None:
+        super().__init__(message)
+        self.message = message
+        self.details: dict[str, JsonValue] = details
+
+
+class NotFound(ConclaveError):
+    """Unknown, deleted, or not the caller's to see."""
+
+    code = "not_found"
+    status = 404
+
+
+class Conflict(ConclaveError):
+    """The present state does not allow it, or the value is taken."""
+
+    code = "conflict"
+    status = 409
+
+
+class Invalid(ConclaveError):
+    """A value that does not fit; `field` says which (dotted, as the client sent it)."""
+
+    code = "invalid"
+    status = 422
+
+    def __init__(self, field: str, message: str, **details: JsonValue) -> None:
+        super().__init__(message, **details)
+        self.field = field
+
+
+class BadRequest(ConclaveError):
+    """Cannot be read at all, or is refused by a rule."""
+
+    code = "bad_request"
+    status = 400
+
+
+class Unauthenticated(ConclaveError):
+    """No credentials, or none that hold."""
+
+    code = "unauthenticated"
+    status = 401
+
+
+class Forbidden(ConclaveError):
+    """Known, but not allowed."""
+
+    code = "forbidden"
+    status = 403
+
+
+class TooLarge(ConclaveError):
+    """Over a size limit."""
+
+    code = "too_large"
+    status = 413
+
+
+class BudgetExhausted(ConclaveError):
+    """A budget cannot cover the worst case of the call."""
+
+    code = "budget_exhausted"
+    status = 402
+
+
+class Unavailable(ConclaveError):
+    """Something this service stands on cannot be reached just now."""
+
+    code = "unavailable"
+    status = 503
+    retryable = True
+
+    def __init__(self, message: str, retry_after: float = 1.0, **details: JsonValue) -> None:
+        super().__init__(message, **details)
+        self.retry_after = retry_after
+
+
+class ProviderError(ConclaveError):
+    """A model provider did not answer as asked."""
+
+    code = "provider_error"
+    status = 502
+
+
+class ProviderRefused(ProviderError):
+    """The provider will say no again: a wrong key, an unknown model, a bad request."""
+
+    code = "provider_refused"
+
+
+class ProviderUnavailable(ProviderError):
+    """The provider may answer later. `retry_after` is in seconds, None when it did not say."""
+
+    code = "provider_unavailable"
+    status = 503
+    retryable = True
+
+    def __init__(
+        self, message: str, retry_after: float | None = None, **details: JsonValue
+    ) -> None:
+        super().__init__(message, **details)
+        self.retry_after = retry_after
+
+
+class ProviderTimeout(ProviderUnavailable):
+    """The provider did not answer in the time the call may take."""
+
+    code = "provider_timeout"
+    status = 504
+
+
+class UrlRefused(Invalid):
+    """The outgoing-URL guard does not let this address be reached."""
+
+    code = "url_refused"

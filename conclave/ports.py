@@ -1,0 +1,124 @@
+"""The protocols between domains, adapters and the engine: what each may expect of the other."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from decimal import Decimal
+from typing import Protocol
+
+from schema.domain.events import Delta
+from schema.domain.llm import ModelReply, ModelRequest
+from schema.domain.providers import ProviderAccess, ProviderModel
+from schema.payloads.conversations import AdvanceInput, AdvanceResult, ConversationState
+
+DeltaSink = Callable[[int, str], Awaitable[None]]
+"""Takes (offset in characters, text) of a reply while it is spoken."""
+
+
+class WorkflowEngine(Protocol):
+    """What the core asks of the durable engine.
+
+    Every call may be made twice. Raises `Unavailable` when the engine cannot be reached and
+    `ExecutionClosed` when that execution is over.
+    """
+
+    async def start_conversation(self, state: ConversationState) -> None:
+        """Start the run; already running is success."""
+        ...
+
+    async def wake_conversation(self, state: ConversationState) -> None:
+        """Say that the record has changed, starting the run if there is none."""
+        ...
+
+    async def advance(
+        self, state: ConversationState, message: AdvanceInput, *, started: bool
+    ) -> AdvanceResult:
+        """Hand over an inbox row and wait for its answer.
+
+        `started` says that a run is expected to exist already, which is cheaper.
+        """
+        ...
+
+    async def is_reachable(self) -> bool:
+        """Whether the engine answers, within a second."""
+        ...
+
+    async def live_workers(self) -> int:
+        """Workers that asked for work within the last 75 seconds."""
+        ...
+
+
+class ModelGateway(Protocol):
+    """Calls models. One call, no retries of its own."""
+
+    def worst_case_usd(self, request: ModelRequest) -> Decimal:
+        """Return the most this call can cost, by the local price map."""
+        ...
+
+    async def complete(
+        self, request: ModelRequest, access: ProviderAccess, on_delta: DeltaSink
+    ) -> ModelReply:
+        """Stream a reply.
+
+        Raises `ProviderRefused` where another try cannot help, `ProviderUnavailable` or
+        `ProviderTimeout` where it can.
+        """
+        ...
+
+
+class ProviderProbe(Protocol):
+    """Asks a provider whether it would answer: one cheap call, at most 10 seconds."""
+
+    async def test(self, access: ProviderAccess) -> tuple[bool, str, list[str]]:
+        """Return (works, a sentence, the models it lists). Never raises for a bad answer."""
+        ...
+
+
+class ModelCatalogue(Protocol):
+    """The models the local price map knows."""
+
+    def models(self, provider: str) -> Sequence[ProviderModel]:
+        """Return a provider's chat models."""
+        ...
+
+
+class EventBus(Protocol):
+    """Tells the other processes that there is something to read, and passes on deltas.
+
+    Nothing it carries is the record: what is lost here is read from the database.
+    """
+
+    def poke(self) -> None:
+        """Say that events were committed. Returns at once; several pokes become one."""
+        ...
+
+    def publish(self, delta: Delta) -> None:
+        """Pass on a piece of text. Returns at once."""
+        ...
+
+    def listen(self) -> AsyncIterator[Delta | None]:
+        """Yield deltas, and None when events may be waiting."""
+        ...
+
+
+class UrlGuard(Protocol):
+    """Judges outgoing URLs."""
+
+    async def check(self, url: str, *, field: str, administrator: bool = False) -> None:
+        """Raise `UrlRefused` unless the URL may be reached.
+
+        `administrator` marks provider base URLs: private ranges are theirs to use.
+        """
+        ...
+
+
+class SecretBox(Protocol):
+    """Encrypts what is stored."""
+
+    def seal(self, plain: str, *, context: str) -> bytes:
+        """Encrypt; `context` binds the result to its place and must be given to open it."""
+        ...
+
+    def open(self, sealed: bytes, *, context: str) -> str:
+        """Decrypt, with whichever key sealed it."""
+        ...

@@ -1,0 +1,68 @@
+"""Settings, read from the environment once at start."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from functools import lru_cache
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class AuthMode(StrEnum):
+    """Who may call without credentials: on loopback anybody, or nobody."""
+
+    LOCAL = "local"
+    REQUIRED = "required"
+
+
+class LogFormat(StrEnum):
+    """How log lines are written."""
+
+    CONSOLE = "console"
+    JSON = "json"
+
+
+class Settings(BaseSettings):
+    """Environment names are the field names in capitals (contract/README.md)."""
+
+    model_config = SettingsConfigDict(extra="ignore", frozen=True)
+
+    auth_mode: AuthMode = AuthMode.LOCAL
+    api_host: str = "127.0.0.1"
+    api_port: int = Field(default=8000, ge=0, le=65535)
+    database_url: str = "postgresql://postgres@127.0.0.1:5432/conclave"
+    database_pool_size: int = Field(default=10, ge=1)
+    temporal_address: str = "127.0.0.1:7233"
+    temporal_namespace: str = "default"
+    temporal_ui_url: str | None = None
+    encryption_key: SecretStr | None = None
+    """Base64 of 32 bytes; a comma list rotates: the first writes, all read."""
+    redis_url: SecretStr | None = None
+    conclave_data_dir: Path = Path("~/.conclave").expanduser()
+    log_level: str = "INFO"
+    log_format: LogFormat = LogFormat.CONSOLE
+    environment: str = "development"
+    debug: bool = False
+    outgoing_allow: str = ""
+    """Comma list of host:port in private ranges that an operator lets agents reach."""
+    max_body_bytes: int = Field(default=10 * 1024 * 1024, ge=1024)
+    advance_wait_seconds: float = Field(default=300.0, gt=0)
+    """How long POST advance waits for its turn before it answers 202."""
+    worker_max_cached_workflows: int = Field(default=200, ge=0)
+    worker_max_activities: int = Field(default=100, ge=1)
+
+    @property
+    def sqlalchemy_url(self) -> str:
+        """Return DATABASE_URL with the driver named, as SQLAlchemy wants it."""
+        scheme, separator, rest = self.database_url.partition("://")
+        if not separator or scheme.split("+")[0] not in {"postgresql", "postgres"}:
+            raise ValueError("DATABASE_URL must start with postgresql://")
+        return f"postgresql+psycopg://{rest}"
+
+
+@lru_cache(maxsize=1)
+def get_settings() -> Settings:
+    """Return the process's settings."""
+    return Settings()

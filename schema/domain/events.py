@@ -1,0 +1,67 @@
+"""What happened, as told to whoever watches."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+
+from pydantic import JsonValue
+
+from schema.domain.base import Shape
+
+
+class EventType(StrEnum):
+    """The types of stored events and of the ephemeral text delta."""
+
+    AGENT_CREATED = "agent.created"
+    AGENT_UPDATED = "agent.updated"
+    AGENT_DELETED = "agent.deleted"
+    CIRCLE_CREATED = "circle.created"
+    CIRCLE_UPDATED = "circle.updated"
+    CIRCLE_STATUS = "circle.status"
+    CIRCLE_DELETED = "circle.deleted"
+    CIRCLE_MEMBER_ADDED = "circle.member_added"
+    CIRCLE_MEMBER_REMOVED = "circle.member_removed"
+    CONVERSATION_CREATED = "conversation.created"
+    CONVERSATION_STATUS = "conversation.status"
+    MESSAGE_CREATED = "conversation.message"
+    TURN_STARTED = "conversation.turn_started"
+    TURN_FAILED = "conversation.turn_failed"
+    TEXT_DELTA = "conversation.text_delta"
+
+
+class EventDraft(Shape):
+    """An event about to be stored on `stream`; its sequence is assigned with the row."""
+
+    stream: str
+    type: EventType
+    data: dict[str, JsonValue]
+    conversation_id: int | None = None
+    circle_id: int | None = None
+    agent_id: int | None = None
+    owner: str | None = None
+
+
+class Event(EventDraft):
+    """A stored event. `seq` grows by one within its stream; (xid, id) orders across streams."""
+
+    id: int
+    xid: int
+    seq: int
+    created_at: datetime
+
+
+class Delta(Shape):
+    """A piece of a reply while it is spoken: never stored, superseded by a later attempt.
+
+    `offset` is the position in characters of `text` in the attempt's reply.
+    """
+
+    conversation_id: int
+    circle_id: int | None
+    agent_id: int
+    turn: int
+    step: int
+    attempt: int
+    offset: int
+    text: str

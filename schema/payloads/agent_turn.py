@@ -1,0 +1,56 @@
+"""One model call of an agent's turn."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from pydantic import BaseModel, Field
+
+from schema.domain.conversations import ConversationStatus
+from schema.domain.inbox import InboxItem
+
+
+class CompleteInput(BaseModel):
+    """Which call: the reply is committed once per (execution, turn, step)."""
+
+    conversation_id: int
+    execution: int
+    turn: int
+    step: int
+    agent_id: int
+    timeout: int
+    """Seconds the model call may take."""
+    inbox_id: int | None = None
+
+
+class CallOutcome(StrEnum):
+    """What a model call led to."""
+
+    SPOKEN = "spoken"
+    PAUSED = "paused"
+    ENDED = "ended"
+    SUPERSEDED = "superseded"
+    BEHIND = "behind"
+    """An earlier request of the inbox has to go first; `waiting` names it."""
+    ALREADY_ANSWERED = "already_answered"
+    """The request was answered by the turn named."""
+    AGENT_GONE = "agent_gone"
+
+
+class CompleteResult(BaseModel):
+    """Ids and counters of a committed reply."""
+
+    outcome: CallOutcome
+    turn: int
+    status: ConversationStatus
+    """Of the conversation after this call."""
+    seq: int | None = None
+    mentions: list[int] = Field(default_factory=list[int])
+    """Agents the reply calls by @name, in order."""
+    named: list[int] = Field(default_factory=list[int])
+    """Agents the reply names without an @, in order."""
+    cost_micro_usd: int = 0
+    tool_calls: int = 0
+    end_marker: bool = False
+    waiting: list[InboxItem] = Field(default_factory=list[InboxItem])
+    """Requests the record holds that are not answered yet, in order."""
