@@ -1,0 +1,51 @@
+"""What can be asked of conversations, in the core's own shapes."""
+
+from __future__ import annotations
+
+from schema.domain.base import Shape
+from schema.domain.conversations import (
+    Conversation,
+    ConversationKind,
+    ConversationStatus,
+    Message,
+    TurnStrategy,
+)
+
+
+class CreateConversation(Shape):
+    """A new conversation. `turn_strategy` None: the circle's mode, else round robin."""
+
+    topic: str
+    agent_ids: list[int]
+    circle_name: str | None = None
+    initial_prompt: str | None = None
+    max_turns: int = 20
+    turn_strategy: TurnStrategy | None = None
+    facilitator_id: int | None = None
+    auto_run: bool = True
+
+
+class Advance(Shape):
+    """One more turn; `agent_id` says who speaks, `idempotency_key` is the client's."""
+
+    prompt: str | None = None
+    agent_id: int | None = None
+    idempotency_key: str | None = None
+
+
+class Advanced(Shape):
+    """What a request to advance led to; `finished` is False while its turn is to come."""
+
+    conversation: Conversation
+    messages: list[Message]
+    finished: bool
+
+
+class ConversationFilter(Shape):
+    """Which conversations to list."""
+
+    circle_name: str | None = None
+    status: ConversationStatus | None = None
+    kind: ConversationKind = ConversationKind.CONVERSATION
+    agent_id: int | None = None
+    owner: str | None = None

@@ -1,0 +1,72 @@
+"""What can go wrong with conversations."""
+
+from __future__ import annotations
+
+from conclave.errors import Conflict, NotFound, ProviderError
+
+
+class ConversationNotFound(NotFound):
+    """No such conversation, or not the caller's."""
+
+    code = "conversation_not_found"
+
+    def __init__(self, conversation_id: int) -> None:
+        super().__init__(f"Conversation {conversation_id} not found")
+
+
+class ConversationEnded(Conflict):
+    """It was ended: nothing more is said in it."""
+
+    code = "conversation_ended"
+
+    def __init__(self, conversation_id: int, status: str) -> None:
+        super().__init__(
+            f"Conversation {conversation_id} has ended: it is {status}", status=status
+        )
+
+
+class ConversationPaused(Conflict):
+    """It is paused with its circle."""
+
+    code = "conversation_paused"
+
+    def __init__(self, conversation_id: int) -> None:
+        super().__init__(
+            f"Conversation {conversation_id} is paused: resume its circle first", status="paused"
+        )
+
+
+class CircleNotActive(Conflict):
+    """Conversations start in active circles only."""
+
+    code = "circle_not_active"
+
+    def __init__(self, name: str, status: str) -> None:
+        super().__init__(f"Circle '{name}' is not active: it is {status}", status=status)
+
+
+class IdempotencyKeyReused(Conflict):
+    """The key came before, with another request."""
+
+    code = "idempotency_key_reused"
+
+    def __init__(self) -> None:
+        super().__init__("This Idempotency-Key was used before with a different request")
+
+
+class TurnFailed(ProviderError):
+    """The turn that answered this request could not be spoken; advance tries again."""
+
+    code = "turn_failed"
+
+
+class ExecutionSuperseded(Conflict):
+    """A later execution owns the conversation."""
+
+    code = "execution_superseded"
+
+
+class LateAttempt(Conflict):
+    """A later attempt of the same call took the fence: this one may not commit."""
+
+    code = "late_attempt"
