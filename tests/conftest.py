@@ -1,0 +1,77 @@
+"""What every test may ask for: a real PostgreSQL, a real Temporal server, an empty database."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import AsyncIterator, Generator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from conclave.db import Database
+from conclave.runtime import migrations
+from conclave.runtime.postgres import Postgres
+from conclave.settings import Settings
+from schema.tables.base import Base
+from tests.harness.servers import running_postgres, running_temporal
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """In CI a skipped test is a failure: what was not run proves nothing."""
+    report = yield
+    if os.environ.get("CI") and report.skipped and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"Skipped in CI: {report.longrepr}"
+    return report
+
+
+@pytest.fixture(scope="session")
+def server_directory() -> Generator[Path]:
+    """A directory that PostgreSQL's user can reach, with a short path for its socket."""
+    with tempfile.TemporaryDirectory(prefix="conclave-tests-") as name:
+        path = Path(name)
+        path.chmod(0o711)
+        yield path
+
+
+@pytest.fixture(scope="session")
+async def postgres(server_directory: Path) -> AsyncIterator[Postgres]:
+    """One embedded PostgreSQL for the session (under xdist: for the worker)."""
+    async with running_postgres(server_directory / "postgres") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres_url(postgres: Postgres) -> str:
+    """The URL of the session's migrated database, as DATABASE_URL would have it."""
+    url = postgres.url()
+    migrations.upgrade(url)
+    return url
+
+
+@pytest.fixture(scope="session")
+async def database(postgres_url: str) -> AsyncIterator[Database]:
+    """The session's migrated database."""
+    url = Settings(database_url=postgres_url).sqlalchemy_url
+    database = Database.connect(url, pool_size=20)
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+async def clean_database(database: Database) -> Database:
+    """The session's database with every table empty and every id starting at 1 again."""
+    names = ", ".join(f'"{table.name}"' for table in Base.metadata.sorted_tables)
+    async with database.transaction() as tx:
+        await tx.conn.execute(text(f"TRUNCATE {names} RESTART IDENTITY CASCADE"))
+    return database
+
+
+@pytest.fixture(scope="session")
+async def temporal_address(server_directory: Path) -> AsyncIterator[str]:
+    """The address of the session's Temporal dev server, namespace `default`."""
+    async with running_temporal(server_directory) as server:
+        yield server.address
