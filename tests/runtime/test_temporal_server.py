@@ -18,7 +18,7 @@ async def test_search_attributes_are_registered_and_a_second_time_changes_nothin
 ):
     assert await register_search_attributes(temporal_address, "default") == []
     client = await Client.connect(temporal_address)
-    query = " AND ".join(f"{name} IS NULL" for name in SEARCH_ATTRIBUTES)
+    query = " AND ".join(f"`{name}` IS NULL" for name in SEARCH_ATTRIBUTES)
     assert [item async for item in client.list_workflows(query)] == []
 
 
