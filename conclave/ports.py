@@ -48,10 +48,18 @@ class WorkflowEngine(Protocol):
         ...
 
 
+class StreamWatch(Protocol):
+    """Waits for news of one event stream."""
+
+    async def changed(self, stream: str, timeout: float) -> None:
+        """Return at the stream's next event, or after `timeout` seconds."""
+        ...
+
+
 class ModelGateway(Protocol):
     """Calls models. One call, no retries of its own."""
 
-    def worst_case_usd(self, request: ModelRequest) -> Decimal:
+    def worst_case_usd(self, request: ModelRequest, access: ProviderAccess) -> Decimal:
         """Return the most this call can cost, by the local price map."""
         ...
 
@@ -63,6 +71,14 @@ class ModelGateway(Protocol):
         Raises `ProviderRefused` where another try cannot help, `ProviderUnavailable` or
         `ProviderTimeout` where it can.
         """
+        ...
+
+
+class ProviderDirectory(Protocol):
+    """Knows how each provider is reached."""
+
+    async def access(self, provider: str) -> ProviderAccess:
+        """Return the key, base URL and default model in force. Costs no query as a rule."""
         ...
 
 
@@ -94,6 +110,10 @@ class EventBus(Protocol):
 
     def publish(self, delta: Delta) -> None:
         """Pass on a piece of text. Returns at once."""
+        ...
+
+    def flush(self, conversation_id: int) -> None:
+        """Hold back no text of this conversation: its message is about to be committed."""
         ...
 
     def listen(self) -> AsyncIterator[Delta | None]:

@@ -30,6 +30,11 @@ class EventType(StrEnum):
     TEXT_DELTA = "conversation.text_delta"
 
 
+def conversation_stream(conversation_id: int) -> str:
+    """Return the stream that everything about one conversation stands on."""
+    return f"conversation-{conversation_id}"
+
+
 class EventDraft(Shape):
     """An event about to be stored on `stream`; its sequence is assigned with the row."""
 
@@ -54,11 +59,13 @@ class Event(EventDraft):
 class Delta(Shape):
     """A piece of a reply while it is spoken: never stored, superseded by a later attempt.
 
-    `offset` is the position in characters of `text` in the attempt's reply.
+    `offset` is the position in characters of `text` in the attempt's reply; a later attempt of
+    the same step has a greater `attempt`. `owner` is set where the conversation is private.
     """
 
     conversation_id: int
     circle_id: int | None
+    owner: str | None
     agent_id: int
     turn: int
     step: int
