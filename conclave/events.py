@@ -6,32 +6,80 @@ at the oldest transaction still running, because serial ids become visible out o
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Sequence
+from typing import NamedTuple
 
-from sqlalchemy import BigInteger, literal_column, select, text, tuple_
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import text
+from sqlalchemy.engine import RowMapping
 
 from conclave.db import Transaction
 from conclave.ports import EventBus
-from schema.domain.events import Event, EventDraft
-from schema.tables.events import EventRow, StreamRow, Xid8
+from schema.domain.events import Event, EventDraft, EventType
 
-_OLDEST_RUNNING = literal_column("pg_snapshot_xmin(pg_current_snapshot())", Xid8())
-_XID = literal_column("events.xid::text::bigint", BigInteger()).label("xid")
-_COLUMNS = (
-    EventRow.id,
-    _XID,
-    EventRow.stream,
-    EventRow.seq,
-    EventRow.type,
-    EventRow.data,
-    EventRow.conversation_id,
-    EventRow.circle_id,
-    EventRow.agent_id,
-    EventRow.owner,
-    EventRow.created_at,
+Cursor = tuple[int, int]
+"""(xid, id) of the last event read."""
+
+_COLUMNS = """
+    id, xid::text::bigint AS xid, stream, seq, type, data,
+    conversation_id, circle_id, agent_id, owner, created_at
+"""
+
+# One round trip: the counters are raised in name order, so that writers cannot deadlock, and
+# `behind` (how many drafts of the stream follow) turns a counter's new value into each seq.
+_APPEND = text(
+    """
+    WITH drafts AS MATERIALIZED (
+        SELECT * FROM jsonb_to_recordset(CAST(:drafts AS jsonb)) AS draft(
+            place int, behind int, stream text, type text, data jsonb,
+            conversation_id bigint, circle_id bigint, agent_id bigint, owner text
+        )
+    ), raised AS (
+        INSERT INTO streams AS held (name, last_seq)
+        SELECT stream, count(*) FROM drafts GROUP BY stream ORDER BY stream
+        ON CONFLICT (name) DO UPDATE SET last_seq = held.last_seq + excluded.last_seq
+        RETURNING name, last_seq
+    )
+    INSERT INTO events (stream, seq, type, data, conversation_id, circle_id, agent_id, owner)
+    SELECT stream, last_seq - behind, type, data, conversation_id, circle_id, agent_id, owner
+    FROM drafts JOIN raised ON raised.name = drafts.stream
+    ORDER BY place
+    """
 )
+
+_OF_STREAM = text(
+    f"""
+    SELECT {_COLUMNS} FROM events
+    WHERE stream = :stream AND seq > :after_seq
+    ORDER BY seq LIMIT :limit
+    """
+)
+
+_SINCE = text(
+    f"""
+    SELECT {_COLUMNS}, xid < pg_snapshot_xmin(pg_current_snapshot()) AS settled FROM events
+    WHERE (xid, id) > (CAST(CAST(:xid AS text) AS xid8), CAST(:id AS bigint))
+    ORDER BY events.xid, id LIMIT :limit
+    """
+)
+
+_LAST_SEQ = text("SELECT last_seq FROM streams WHERE name = :stream")
+
+_HEAD = text("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint - 1")
+
+_LAST_ID = 2**63 - 1
+
+
+class Page(NamedTuple):
+    """Events read across streams; within each stream they stand in order of `seq`.
+
+    `held_back` says that more are committed which a transaction still running keeps back.
+    """
+
+    events: list[Event]
+    cursor: Cursor
+    held_back: bool
 
 
 class EventLog:
@@ -41,64 +89,81 @@ class EventLog:
         self._bus = bus
 
     async def append(self, tx: Transaction, drafts: Sequence[EventDraft]) -> None:
-        """Store events in order; watchers are told after the commit."""
-        last = await self._advance_streams(tx, Counter(draft.stream for draft in drafts))
-        rows: list[dict[str, object]] = []
-        for draft in reversed(drafts):
-            rows.append({**draft.model_dump(), "seq": last[draft.stream]})
-            last[draft.stream] -= 1
-        await tx.conn.execute(insert(EventRow), list(reversed(rows)))
+        """Store events in order; watchers are told after the commit.
+
+        The row locks of their streams are held until then: append last.
+        """
+        if not drafts:
+            return
+        await tx.conn.execute(_APPEND, {"drafts": json.dumps(_numbered(drafts))})
+        for draft in drafts:
+            if draft.type is EventType.MESSAGE_CREATED and draft.conversation_id is not None:
+                self._bus.flush(draft.conversation_id)
         if self._bus.poke not in tx.after_commit:
             tx.after_commit.append(self._bus.poke)
-
-    async def _advance_streams(self, tx: Transaction, counts: Counter[str]) -> dict[str, int]:
-        """Raise each stream's counter, in name order so that writers cannot deadlock."""
-        statement = insert(StreamRow).values(
-            [{"name": name, "last_seq": counts[name]} for name in sorted(counts)]
-        )
-        statement = statement.on_conflict_do_update(
-            index_elements=[StreamRow.name],
-            set_={"last_seq": StreamRow.last_seq + statement.excluded.last_seq},
-        )
-        result = await tx.conn.execute(statement.returning(StreamRow.name, StreamRow.last_seq))
-        return {name: last for name, last in result.tuples()}
 
     async def of_stream(
         self, tx: Transaction, stream: str, *, after_seq: int, limit: int = 500
     ) -> list[Event]:
         """Return a stream's events after `after_seq`, in order."""
         result = await tx.conn.execute(
-            select(*_COLUMNS)
-            .where(EventRow.stream == stream, EventRow.seq > after_seq)
-            .order_by(EventRow.seq)
-            .limit(limit)
+            _OF_STREAM, {"stream": stream, "after_seq": after_seq, "limit": limit}
         )
         return [Event.model_validate(row) for row in result.mappings()]
 
-    async def since(
-        self, tx: Transaction, cursor: tuple[int, int], *, limit: int = 1000
-    ) -> list[Event]:
-        """Return events of every stream after the cursor (xid, id), in that order.
+    async def last_seq(self, tx: Transaction, stream: str) -> int:
+        """Return the `seq` of a stream's last event, 0 where there is none."""
+        result = await tx.conn.execute(_LAST_SEQ, {"stream": stream})
+        return result.scalar_one_or_none() or 0
+
+    async def since(self, tx: Transaction, cursor: Cursor, *, limit: int = 1000) -> Page:
+        """Return events of every stream after the cursor, in order of (xid, id).
 
         What a transaction still running may yet put before them is waited for.
         """
-        xid, event_id = cursor
         result = await tx.conn.execute(
-            select(*_COLUMNS)
-            .where(
-                tuple_(EventRow.xid, EventRow.id)
-                > tuple_(text("CAST(CAST(:xid AS text) AS xid8)"), text(":id")),
-                EventRow.xid < _OLDEST_RUNNING,
-            )
-            .order_by(EventRow.xid, EventRow.id)
-            .limit(limit),
-            {"xid": str(xid), "id": event_id},
+            _SINCE, {"xid": str(cursor[0]), "id": cursor[1], "limit": limit}
         )
-        return [Event.model_validate(row) for row in result.mappings()]
+        rows = result.mappings().all()
+        ready = _ready(rows)
+        events = [Event.model_validate(row) for row in rows[:ready]]
+        last = (events[-1].xid, events[-1].id) if events else cursor
+        return Page(_by_stream(events), last, held_back=ready < len(rows))
 
-    async def head(self, tx: Transaction) -> tuple[int, int]:
-        """Return the cursor from which only what happens from now on is read."""
-        result = await tx.conn.execute(
-            text("SELECT (pg_snapshot_xmin(pg_current_snapshot())::text)::bigint - 1")
-        )
-        return int(result.scalar_one()), 2**62
+    async def head(self, tx: Transaction) -> Cursor:
+        """Return the cursor from which only what is not yet settled is read."""
+        result = await tx.conn.execute(_HEAD)
+        return int(result.scalar_one()), _LAST_ID
+
+
+def _numbered(drafts: Sequence[EventDraft]) -> list[dict[str, object]]:
+    left = Counter(draft.stream for draft in drafts)
+    rows: list[dict[str, object]] = []
+    for place, draft in enumerate(drafts):
+        left[draft.stream] -= 1
+        rows.append({**draft.model_dump(), "place": place, "behind": left[draft.stream]})
+    return rows
+
+
+def _ready(rows: Sequence[RowMapping]) -> int:
+    """Count the rows that may be read now.
+
+    A transaction that got its xid early may append late: its event precedes, by xid, one with a
+    lower seq. Until that one is settled too, neither is read.
+    """
+    lowest_held: dict[str, int] = {}
+    for row in rows:
+        if not row["settled"]:
+            lowest_held[row["stream"]] = min(lowest_held.get(row["stream"], row["seq"]), row["seq"])
+    for place, row in enumerate(rows):
+        if not row["settled"] or row["seq"] > lowest_held.get(row["stream"], row["seq"]):
+            return place
+    return len(rows)
+
+
+def _by_stream(events: list[Event]) -> list[Event]:
+    """Put each stream's events into the order of their seq, leaving the streams' places."""
+    in_order: dict[str, list[Event]] = {}
+    for event in sorted(events, key=lambda event: event.seq, reverse=True):
+        in_order.setdefault(event.stream, []).append(event)
+    return [in_order[event.stream].pop() for event in events]
