@@ -96,6 +96,13 @@ class Unavailable(ConclaveError):
         self.retry_after = retry_after
 
 
+class ExecutionClosed(ConclaveError):
+    """The workflow run that was addressed is over: the conversation needs another one."""
+
+    code = "execution_closed"
+    status = 409
+
+
 class ProviderError(ConclaveError):
     """A model provider did not answer as asked."""
 

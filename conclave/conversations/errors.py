@@ -20,9 +20,7 @@ class ConversationEnded(Conflict):
     code = "conversation_ended"
 
     def __init__(self, conversation_id: int, status: str) -> None:
-        super().__init__(
-            f"Conversation {conversation_id} has ended: it is {status}", status=status
-        )
+        super().__init__(f"Conversation {conversation_id} has ended: it is {status}", status=status)
 
 
 class ConversationPaused(Conflict):

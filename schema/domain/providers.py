@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from pydantic import Field
+
 from schema.domain.base import Shape
 
 
@@ -22,7 +24,7 @@ class ProviderAccess(Shape):
     """What a call to a provider needs. The key is in the clear: never log or return it."""
 
     provider: ProviderName
-    api_key: str | None
+    api_key: str | None = Field(repr=False)
     base_url: str | None
     default_model: str
 

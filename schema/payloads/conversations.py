@@ -33,6 +33,8 @@ class ConversationState(BaseModel):
     kind: ConversationKind
     circle_name: str | None
     floor: Floor
+    labels: dict[int, str] = Field(default_factory=dict[int, str])
+    """How Temporal's UI names each agent: `dev_alex asks claude-sonnet`."""
     auto_run: bool
     max_turns: int
     turn_count: int

@@ -1,0 +1,55 @@
+"""Conversations and messages as events tell of them."""
+
+from __future__ import annotations
+
+from pydantic import JsonValue
+
+from schema.domain.conversations import Conversation, ConversationStatus, Message
+from schema.domain.events import EventDraft, EventType
+
+
+def stream_of(conversation_id: int) -> str:
+    """Return the name of a conversation's event stream, its inbox target as well."""
+    return f"conversation-{conversation_id}"
+
+
+def message_event(
+    message: Message, *, circle_id: int | None, owner: str | None, status: ConversationStatus
+) -> EventDraft:
+    """A message was added; `status` is the conversation's after it."""
+    return EventDraft(
+        stream=stream_of(message.conversation_id),
+        type=EventType.MESSAGE_CREATED,
+        data=message.model_dump(mode="json") | {"status": status.value},
+        conversation_id=message.conversation_id,
+        circle_id=circle_id,
+        agent_id=message.agent_id,
+        owner=owner,
+    )
+
+
+def conversation_event(
+    conversation: Conversation, type_: EventType, **data: JsonValue
+) -> EventDraft:
+    """Something about the conversation itself changed."""
+    return EventDraft(
+        stream=stream_of(conversation.id),
+        type=type_,
+        data={
+            "conversation_id": conversation.id,
+            "circle_name": conversation.circle_name,
+            "agent_ids": list[JsonValue](conversation.agent_ids),
+            "topic": conversation.topic,
+            "status": conversation.status.value,
+            "turn_count": conversation.turn_count,
+            **data,
+        },
+        conversation_id=conversation.id,
+        circle_id=conversation.circle_id,
+        owner=private_owner(conversation),
+    )
+
+
+def private_owner(conversation: Conversation) -> str | None:
+    """Return who alone may see it: sessions and chats are private, circles' talks are not."""
+    return None if conversation.kind == "conversation" else conversation.owner

@@ -1,0 +1,338 @@
+"""All SQL on conversations but the turn's own (`turn_repository`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+
+from sqlalchemy import func, insert, select, update
+from sqlalchemy.engine import RowMapping
+
+from conclave.conversations.commands import ConversationFilter
+from conclave.db import Transaction
+from schema.domain.base import Shape
+from schema.domain.conversations import Conversation, ConversationStatus, Message, MessageRole
+from schema.payloads.names import conversation_workflow_id
+from schema.tables.agents import AgentRow
+from schema.tables.circles import CircleMemberRow, CircleRow
+from schema.tables.conversations import ConversationRow, MessageRow
+from schema.tables.model_calls import ModelCallRow
+
+_CONVERSATION = (
+    ConversationRow.id,
+    ConversationRow.kind,
+    ConversationRow.owner,
+    ConversationRow.circle_id,
+    CircleRow.name.label("circle_name"),
+    CircleRow.status.label("circle_status"),
+    ConversationRow.topic,
+    ConversationRow.status,
+    ConversationRow.reason,
+    ConversationRow.final,
+    ConversationRow.agent_ids,
+    ConversationRow.turn_strategy,
+    ConversationRow.facilitator_id,
+    ConversationRow.auto_run,
+    ConversationRow.max_turns,
+    ConversationRow.turn_timeout,
+    ConversationRow.turn_count,
+    ConversationRow.last_seq.label("message_count"),
+    ConversationRow.execution,
+    ConversationRow.started,
+    ConversationRow.fence,
+    ConversationRow.cost_usd,
+    ConversationRow.created_at,
+    ConversationRow.updated_at,
+    ConversationRow.ended_at,
+)
+_SELECT = select(*_CONVERSATION).outerjoin(CircleRow, CircleRow.id == ConversationRow.circle_id)
+_MESSAGE = (
+    MessageRow.id,
+    MessageRow.conversation_id,
+    MessageRow.seq,
+    MessageRow.role,
+    MessageRow.agent_id,
+    MessageRow.agent_name,
+    MessageRow.content,
+    MessageRow.mentions,
+    MessageRow.turn,
+    MessageRow.tokens_in,
+    MessageRow.tokens_out,
+    MessageRow.cost_usd,
+    MessageRow.model,
+    MessageRow.created_at,
+)
+RUNNING = (ConversationStatus.PENDING, ConversationStatus.ACTIVE)
+
+
+class StoredConversation(Conversation):
+    """A conversation with what only the core needs to know of it."""
+
+    circle_status: str | None
+    turn_timeout: int
+    started: bool
+    """A workflow was started for the present execution."""
+    fence: int | None
+
+
+class NewConversation(Shape):
+    """The columns of a conversation about to be stored."""
+
+    kind: str
+    owner: str
+    circle_id: int | None
+    topic: str
+    status: ConversationStatus = ConversationStatus.PENDING
+    agent_ids: list[int]
+    turn_strategy: str
+    facilitator_id: int | None
+    auto_run: bool
+    max_turns: int
+    turn_timeout: int
+
+
+class Participant(Shape):
+    """An agent as a conversation sees it."""
+
+    id: int
+    slug: str
+    name: str
+    model: str
+    state: str
+
+
+class CircleRules(Shape):
+    """A circle as far as a new conversation asks."""
+
+    id: int
+    status: str
+    config: dict[str, object]
+
+
+class ConversationRepository:
+    """Reads and writes conversations, their messages, and what they ask of agents and circles."""
+
+    async def add(self, tx: Transaction, new: NewConversation) -> int:
+        """Store a conversation; return its id."""
+        result = await tx.conn.execute(
+            insert(ConversationRow).values(new.model_dump()).returning(ConversationRow.id)
+        )
+        return result.scalar_one()
+
+    async def add_message(
+        self,
+        tx: Transaction,
+        conversation_id: int,
+        *,
+        seq: int,
+        content: str,
+        mentions: list[int],
+    ) -> Message:
+        """Store the opening prompt, a user's message of turn 0."""
+        result = await tx.conn.execute(
+            insert(MessageRow)
+            .values(
+                conversation_id=conversation_id,
+                seq=seq,
+                role=MessageRole.USER,
+                content=content,
+                mentions=mentions,
+                execution=1,
+                turn=0,
+                step=0,
+            )
+            .returning(*_MESSAGE)
+        )
+        await tx.conn.execute(
+            update(ConversationRow)
+            .where(ConversationRow.id == conversation_id)
+            .values(last_seq=seq)
+        )
+        return Message.model_validate(result.mappings().one())
+
+    async def get(
+        self, tx: Transaction, conversation_id: int, *, lock: bool = False
+    ) -> StoredConversation | None:
+        """Return a conversation; `lock` holds its row until the transaction ends."""
+        statement = _SELECT.where(ConversationRow.id == conversation_id)
+        if lock:
+            statement = statement.with_for_update(of=ConversationRow)
+        row = (await tx.conn.execute(statement)).mappings().one_or_none()
+        return None if row is None else _stored(row)
+
+    async def list(
+        self, tx: Transaction, wanted: ConversationFilter, *, limit: int, offset: int
+    ) -> tuple[list[StoredConversation], int]:
+        """Return a page, newest first, and the number of all."""
+        statement = _SELECT.where(ConversationRow.kind == wanted.kind)
+        if wanted.circle_name is not None:
+            statement = statement.where(CircleRow.name == wanted.circle_name)
+        if wanted.status is not None:
+            statement = statement.where(ConversationRow.status == wanted.status)
+        if wanted.agent_id is not None:
+            statement = statement.where(ConversationRow.agent_ids.contains([wanted.agent_id]))
+        if wanted.owner is not None:
+            statement = statement.where(ConversationRow.owner == wanted.owner)
+        total = await tx.conn.scalar(select(func.count()).select_from(statement.subquery()))
+        rows = await tx.conn.execute(
+            statement.order_by(ConversationRow.id.desc()).limit(limit).offset(offset)
+        )
+        return [_stored(row) for row in rows.mappings()], total or 0
+
+    async def messages(
+        self, tx: Transaction, conversation_id: int, *, after_seq: int, limit: int
+    ) -> list[Message]:
+        """Return messages in order."""
+        rows = await tx.conn.execute(
+            select(*_MESSAGE)
+            .where(MessageRow.conversation_id == conversation_id, MessageRow.seq > after_seq)
+            .order_by(MessageRow.seq)
+            .limit(limit)
+        )
+        return [Message.model_validate(row) for row in rows.mappings()]
+
+    async def answer_messages(
+        self, tx: Transaction, conversation_id: int, inbox_id: int
+    ) -> list[Message]:
+        """Return what a request added: its prompt and the reply."""
+        rows = await tx.conn.execute(
+            select(*_MESSAGE)
+            .where(MessageRow.conversation_id == conversation_id, MessageRow.inbox_id == inbox_id)
+            .order_by(MessageRow.seq)
+        )
+        return [Message.model_validate(row) for row in rows.mappings()]
+
+    async def last_speakers(self, tx: Transaction, conversation_id: int, count: int) -> list[int]:
+        """Return who spoke last, the latest at the end."""
+        rows = await tx.conn.scalars(
+            select(MessageRow.agent_id)
+            .where(
+                MessageRow.conversation_id == conversation_id,
+                MessageRow.role == MessageRole.ASSISTANT,
+            )
+            .order_by(MessageRow.seq.desc())
+            .limit(count)
+        )
+        return [agent for agent in reversed(rows.all()) if agent is not None]
+
+    async def last_mentions(self, tx: Transaction, conversation_id: int) -> list[int]:
+        """Return whom the last message calls upon."""
+        found = await tx.conn.scalar(
+            select(MessageRow.mentions)
+            .where(MessageRow.conversation_id == conversation_id)
+            .order_by(MessageRow.seq.desc())
+            .limit(1)
+        )
+        return found or []
+
+    async def participants(self, tx: Transaction, agent_ids: Sequence[int]) -> list[Participant]:
+        """Return those of the agents that exist, in the order asked for."""
+        rows = await tx.conn.execute(
+            select(AgentRow.id, AgentRow.slug, AgentRow.name, AgentRow.model, AgentRow.state).where(
+                AgentRow.id.in_(agent_ids), AgentRow.deleted_at.is_(None)
+            )
+        )
+        found = {row["id"]: Participant.model_validate(row) for row in rows.mappings()}
+        return [found[agent_id] for agent_id in agent_ids if agent_id in found]
+
+    async def circle(self, tx: Transaction, name: str) -> CircleRules | None:
+        """Return a circle and hold it, so that it cannot be paused meanwhile."""
+        row = await tx.conn.execute(
+            select(CircleRow.id, CircleRow.status, CircleRow.config)
+            .where(CircleRow.name == name, CircleRow.deleted_at.is_(None))
+            .with_for_update(read=True)
+        )
+        found = row.mappings().one_or_none()
+        return None if found is None else CircleRules.model_validate(found)
+
+    async def member_roles(self, tx: Transaction, circle_id: int) -> dict[int, str]:
+        """Return the role of each member."""
+        rows = await tx.conn.execute(
+            select(CircleMemberRow.agent_id, CircleMemberRow.role).where(
+                CircleMemberRow.circle_id == circle_id
+            )
+        )
+        return {agent_id: role for agent_id, role in rows.tuples()}
+
+    async def running_in_circle(
+        self, tx: Transaction, circle_id: int, statuses: Sequence[ConversationStatus] | None
+    ) -> list[StoredConversation]:
+        """Lock and return a circle's conversations that are not final."""
+        statement = (
+            _SELECT.where(ConversationRow.circle_id == circle_id, ConversationRow.final.is_(False))
+            .order_by(ConversationRow.id)
+            .with_for_update(of=ConversationRow)
+        )
+        if statuses is not None:
+            statement = statement.where(ConversationRow.status.in_(statuses))
+        rows = await tx.conn.execute(statement)
+        return [_stored(row) for row in rows.mappings()]
+
+    async def set_status(
+        self,
+        tx: Transaction,
+        conversation_id: int,
+        status: ConversationStatus,
+        *,
+        reason: str | None = None,
+        final: bool = False,
+    ) -> None:
+        """Change the status. A status other than pending, active or paused stops the speaker."""
+        stops = status not in (*RUNNING, ConversationStatus.PAUSED)
+        values: dict[str, object] = {
+            "status": status,
+            "reason": reason,
+            "updated_at": func.clock_timestamp(),
+        }
+        if stops:
+            values |= {"speaking_agent_id": None, "fence": None}
+            if status is not ConversationStatus.FAILED:
+                values["ended_at"] = func.clock_timestamp()
+        if final:
+            values["final"] = True
+        await tx.conn.execute(
+            update(ConversationRow).where(ConversationRow.id == conversation_id).values(values)
+        )
+
+    async def next_execution(self, tx: Transaction, conversation_id: int, after: int) -> None:
+        """Move on to another run, unless somebody already did."""
+        await tx.conn.execute(
+            update(ConversationRow)
+            .where(ConversationRow.id == conversation_id, ConversationRow.execution == after)
+            .values(execution=after + 1, started=False)
+        )
+
+    async def mark_started(self, tx: Transaction, conversation_id: int, execution: int) -> None:
+        """Note that the run exists, so that it is addressed without a start."""
+        await tx.conn.execute(
+            update(ConversationRow)
+            .where(ConversationRow.id == conversation_id, ConversationRow.execution == execution)
+            .values(started=True)
+        )
+
+    async def settle_cut_call(self, tx: Transaction, call_id: int) -> Decimal:
+        """Settle a call that was cut at its worst case: it may have been billed."""
+        result = await tx.conn.execute(
+            update(ModelCallRow)
+            .where(ModelCallRow.id == call_id, ModelCallRow.status == "reserved")
+            .values(
+                status="unknown",
+                cost_usd=ModelCallRow.reserved_usd,
+                ended_at=func.clock_timestamp(),
+            )
+            .returning(ModelCallRow.cost_usd, ModelCallRow.conversation_id)
+        )
+        row = result.one_or_none()
+        if row is None:
+            return Decimal(0)
+        await tx.conn.execute(
+            update(ConversationRow)
+            .where(ConversationRow.id == row.conversation_id)
+            .values(cost_usd=ConversationRow.cost_usd + row.cost_usd)
+        )
+        return row.cost_usd
+
+
+def _stored(row: RowMapping) -> StoredConversation:
+    workflow_id = conversation_workflow_id(row["id"], row["execution"])
+    return StoredConversation.model_validate({**row, "workflow_id": workflow_id})

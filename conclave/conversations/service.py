@@ -1,0 +1,324 @@
+"""Use cases of conversations, as every dialect calls them.
+
+A request that needs an answer is an inbox row; ending, pausing and resuming are states of the
+row itself. Both are committed with an outbox row, and only then is the workflow told.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from contextlib import suppress
+
+from conclave.conversations.admission import admit
+from conclave.conversations.commands import (
+    Advance,
+    Advanced,
+    ConversationFilter,
+    CreateConversation,
+)
+from conclave.conversations.dispatch import TARGET_KIND, ConversationDispatch
+from conclave.conversations.errors import (
+    CircleNotActive,
+    ConversationEnded,
+    ConversationNotFound,
+    ConversationPaused,
+    IdempotencyKeyReused,
+    TurnFailed,
+)
+from conclave.conversations.mentions import mentions
+from conclave.conversations.rendering import conversation_event, message_event, stream_of
+from conclave.conversations.repository import (
+    ConversationRepository,
+    NewConversation,
+    StoredConversation,
+)
+from conclave.db import Database, Transaction
+from conclave.errors import Invalid, NotFound, Unavailable
+from conclave.events import EventLog
+from conclave.mailbox import InboxEntry, Letter, Mailbox
+from conclave.ports import StreamWatch
+from schema.domain.conversations import (
+    Conversation,
+    ConversationKind,
+    ConversationStatus,
+    Message,
+    TurnStrategy,
+)
+from schema.domain.events import EventType
+from schema.domain.identity import Principal
+from schema.domain.inbox import InboxStatus
+from schema.payloads.conversations import AdvanceOutcome
+
+_SESSION_MAX_TURNS = 500
+_SESSION_TURN_TIMEOUT = 120
+_LOOK_AGAIN_SECONDS = 2.0
+
+
+class ConversationService:
+    """Creates, reads, advances and ends conversations."""
+
+    def __init__(
+        self,
+        db: Database,
+        events: EventLog,
+        mailbox: Mailbox,
+        dispatch: ConversationDispatch,
+        watch: StreamWatch,
+        *,
+        advance_wait_seconds: float,
+    ) -> None:
+        self._db = db
+        self._events = events
+        self._mailbox = mailbox
+        self._dispatch = dispatch
+        self._watch = watch
+        self._advance_wait_seconds = advance_wait_seconds
+        self._conversations = ConversationRepository()
+
+    async def create(self, command: CreateConversation, principal: Principal) -> Conversation:
+        """Store a conversation and, with `auto_run`, start it.
+
+        Raises `NotFound`, `Invalid` and `CircleNotActive`.
+        """
+        async with self._db.transaction() as tx:
+            new, names = await admit(tx, self._conversations, command, principal)
+            stored, owed = await self._store(tx, new, command.initial_prompt, names)
+        if owed is not None:
+            await self._dispatch.start(stored, owed)
+        return stored
+
+    async def open_session(
+        self, agent_id: int, initial_prompt: str | None, principal: Principal
+    ) -> Conversation:
+        """Open a conversation of one agent with the caller; its first message starts it."""
+        async with self._db.transaction() as tx:
+            found = await self._conversations.participants(tx, [agent_id])
+            if not found:
+                raise NotFound(f"Agent {agent_id} not found")
+            agent = found[0]
+            new = NewConversation(
+                kind=ConversationKind.SESSION,
+                owner=principal.key,
+                circle_id=None,
+                topic=f"A session with {agent.name}",
+                agent_ids=[agent_id],
+                turn_strategy=TurnStrategy.ROUND_ROBIN,
+                facilitator_id=None,
+                auto_run=False,
+                max_turns=_SESSION_MAX_TURNS,
+                turn_timeout=_SESSION_TURN_TIMEOUT,
+            )
+            stored, _ = await self._store(tx, new, None, {agent.id: agent.name})
+        if initial_prompt is not None:
+            await self.advance(stored.id, Advance(prompt=initial_prompt), principal, wait=False)
+        return await self.get(stored.id, principal)
+
+    async def _store(
+        self,
+        tx: Transaction,
+        new: NewConversation,
+        initial_prompt: str | None,
+        names: dict[int, str],
+    ) -> tuple[StoredConversation, int | None]:
+        """Store the row, the opening prompt, the events and the start that is owed."""
+        conversation_id = await self._conversations.add(tx, new)
+        opening: Message | None = None
+        if initial_prompt is not None:
+            opening = await self._conversations.add_message(
+                tx,
+                conversation_id,
+                seq=1,
+                content=initial_prompt,
+                mentions=mentions(initial_prompt, names),
+            )
+        stored = await self._stored(tx, conversation_id)
+        drafts = [conversation_event(stored, EventType.CONVERSATION_CREATED)]
+        if opening is not None:
+            owner = drafts[0].owner
+            drafts.append(
+                message_event(
+                    opening, circle_id=stored.circle_id, owner=owner, status=stored.status
+                )
+            )
+        await self._events.append(tx, drafts)
+        owed = await self._mailbox.owe(tx, TARGET_KIND, conversation_id) if new.auto_run else None
+        return stored, owed
+
+    async def get(self, conversation_id: int, principal: Principal) -> Conversation:
+        """Return a conversation the caller may see."""
+        async with self._db.transaction() as tx:
+            return _visible(await self._stored(tx, conversation_id), principal)
+
+    async def list(
+        self, wanted: ConversationFilter, *, limit: int, offset: int
+    ) -> tuple[list[Conversation], int]:
+        """Return a page, newest first, and the number of all."""
+        async with self._db.transaction() as tx:
+            rows, total = await self._conversations.list(tx, wanted, limit=limit, offset=offset)
+            return [*rows], total
+
+    async def sessions(
+        self, agent_id: int, principal: Principal, *, limit: int, offset: int
+    ) -> tuple[list[Conversation], int]:
+        """Return the caller's sessions with an agent; an admin sees everybody's."""
+        async with self._db.transaction() as tx:
+            if not await self._conversations.participants(tx, [agent_id]):
+                raise NotFound(f"Agent {agent_id} not found")
+            wanted = ConversationFilter(
+                kind=ConversationKind.SESSION,
+                agent_id=agent_id,
+                owner=None if principal.is_admin else principal.key,
+            )
+            rows, total = await self._conversations.list(tx, wanted, limit=limit, offset=offset)
+            return [*rows], total
+
+    async def messages(
+        self, conversation_id: int, principal: Principal, *, after_seq: int, limit: int
+    ) -> tuple[list[Message], int]:
+        """Return a page of the transcript in order, and the number of all messages."""
+        async with self._db.transaction() as tx:
+            stored = _visible(await self._stored(tx, conversation_id), principal)
+            page = await self._conversations.messages(
+                tx, conversation_id, after_seq=after_seq, limit=limit
+            )
+            return page, stored.message_count
+
+    async def advance(
+        self, conversation_id: int, command: Advance, principal: Principal, *, wait: bool
+    ) -> Advanced:
+        """Add one turn, after the prompt if there is one.
+
+        The same idempotency key is the same turn and returns the first answer. Raises
+        `ConversationEnded`, `ConversationPaused`, `CircleNotActive`, `IdempotencyKeyReused`,
+        `Invalid`, `TurnFailed`.
+        """
+        async with self._db.transaction() as tx:
+            stored = _visible(await self._stored(tx, conversation_id, lock=True), principal)
+            entry = await self._accept(tx, stored, command, principal)
+        if not entry.is_answered:
+            if not wait:
+                await self._dispatch.wake(stored.id)
+                return Advanced(conversation=stored, messages=[], finished=False)
+            outcome = await self._dispatch.advance(stored, entry.item)
+            if outcome is None or outcome.outcome is AdvanceOutcome.ACCEPTED:
+                await self._wait_for_answer(stored, entry)
+        return await self._answer(conversation_id, entry.id)
+
+    async def end(self, conversation_id: int, principal: Principal) -> Conversation:
+        """End it for good; ending it again changes nothing."""
+        async with self._db.transaction() as tx:
+            stored = _visible(await self._stored(tx, conversation_id, lock=True), principal)
+            if stored.final:
+                return stored
+            ended = await self.close(tx, stored)
+        return ended
+
+    async def close(self, tx: Transaction, stored: StoredConversation) -> StoredConversation:
+        """End a locked conversation within the caller's transaction; the wake-up is owed."""
+        if stored.fence is not None:
+            await self._conversations.settle_cut_call(tx, stored.fence)
+        status = ConversationStatus.COMPLETED if stored.turn_count else ConversationStatus.CANCELLED
+        await self._conversations.set_status(tx, stored.id, status, final=True)
+        await self._mailbox.settle(
+            tx,
+            target=stream_of(stored.id),
+            status=InboxStatus.FAILED,
+            answer={"status": status.value, "error": "ended"},
+        )
+        ended = await self._stored(tx, stored.id)
+        await self._events.append(tx, [conversation_event(ended, EventType.CONVERSATION_STATUS)])
+        if stored.started or stored.auto_run:
+            await self._dispatch.owe(tx, stored.id)
+        return ended
+
+    async def _accept(
+        self, tx: Transaction, stored: StoredConversation, command: Advance, principal: Principal
+    ) -> InboxEntry:
+        """Store the request, or find the one its key already stands for."""
+        letter = await self._letter(tx, stored, command, principal)
+        if command.idempotency_key is not None:
+            found = await self._mailbox.find(
+                tx, letter.principal, letter.target, letter.idempotency_key
+            )
+            if found is not None:
+                if found.request_hash != letter.request_hash:
+                    raise IdempotencyKeyReused
+                return found
+        _refuse_unless_open(stored)
+        if command.agent_id is not None and command.agent_id not in stored.agent_ids:
+            raise Invalid("agent_id", f"agent {command.agent_id} takes no part in it")
+        entry, _ = await self._mailbox.put(tx, letter)
+        await self._mailbox.owe(tx, TARGET_KIND, stored.id, entry.id)
+        return entry
+
+    async def _letter(
+        self, tx: Transaction, stored: StoredConversation, command: Advance, principal: Principal
+    ) -> Letter:
+        called: list[int] = []
+        if command.prompt is not None and "@" in command.prompt:
+            found = await self._conversations.participants(tx, stored.agent_ids)
+            called = mentions(command.prompt, {agent.id: agent.name for agent in found})
+        return Letter(
+            target=stream_of(stored.id),
+            principal=principal.key,
+            idempotency_key=command.idempotency_key or uuid.uuid4().hex,
+            prompt=command.prompt,
+            agent_id=command.agent_id,
+            mentions=called,
+        )
+
+    async def _wait_for_answer(self, stored: StoredConversation, entry: InboxEntry) -> None:
+        """Wait by the record: the workflow could not be asked, or has moved on."""
+        deadline = time.monotonic() + self._advance_wait_seconds
+        while (left := deadline - time.monotonic()) > 0:
+            with suppress(Unavailable):
+                async with self._db.transaction() as tx:
+                    if (await self._mailbox.get(tx, entry.id)).is_answered:
+                        return
+            await self._watch.changed(stream_of(stored.id), min(left, _LOOK_AGAIN_SECONDS))
+
+    async def _answer(self, conversation_id: int, inbox_id: int) -> Advanced:
+        async with self._db.transaction() as tx:
+            stored = await self._stored(tx, conversation_id)
+            entry = await self._mailbox.get(tx, inbox_id)
+            if not entry.is_answered:
+                return Advanced(conversation=stored, messages=[], finished=False)
+            answer = entry.answer or {}
+            if entry.status is InboxStatus.FAILED:
+                if answer.get("error") == "ended":
+                    raise ConversationEnded(conversation_id, stored.status)
+                raise TurnFailed(str(answer.get("error") or "The turn failed"))
+            added = await self._conversations.answer_messages(tx, conversation_id, inbox_id)
+        then = stored.model_copy(
+            update={
+                "status": ConversationStatus(str(answer["status"])),
+                "turn_count": entry.turn,
+            }
+        )
+        return Advanced(conversation=then, messages=added, finished=True)
+
+    async def _stored(
+        self, tx: Transaction, conversation_id: int, *, lock: bool = False
+    ) -> StoredConversation:
+        found = await self._conversations.get(tx, conversation_id, lock=lock)
+        if found is None:
+            raise ConversationNotFound(conversation_id)
+        return found
+
+
+def _visible(stored: StoredConversation, principal: Principal) -> StoredConversation:
+    """Sessions and chats are their owner's; others are told that there is none."""
+    is_private = stored.kind is not ConversationKind.CONVERSATION
+    if is_private and not principal.is_admin and stored.owner != principal.key:
+        raise ConversationNotFound(stored.id)
+    return stored
+
+
+def _refuse_unless_open(stored: StoredConversation) -> None:
+    if stored.final:
+        raise ConversationEnded(stored.id, stored.status)
+    if stored.status is ConversationStatus.PAUSED:
+        raise ConversationPaused(stored.id)
+    if stored.circle_name is not None and stored.circle_status != "active":
+        raise CircleNotActive(stored.circle_name, str(stored.circle_status))

@@ -1,0 +1,318 @@
+"""The turn: everything around a model call that must hold when a process dies.
+
+begin → the model call → commit. Each is one transaction. A retry finds the committed reply and
+returns it; an attempt that was cut is settled at its worst case, because it may have been billed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from decimal import Decimal
+
+from conclave.conversations.errors import ConversationNotFound, LateAttempt
+from conclave.conversations.mentions import has_end_marker, mentions, named
+from conclave.conversations.prompt import build_prompt
+from conclave.conversations.rendering import message_event, stream_of
+from conclave.conversations.repository import ConversationRepository
+from conclave.conversations.turn_repository import Opening, TranscriptLine, TurnRepository
+from conclave.db import Database, Transaction
+from conclave.errors import ConclaveError, ProviderRefused
+from conclave.events import EventLog
+from conclave.mailbox import Mailbox
+from conclave.ports import EventBus, ModelGateway, ProviderDirectory
+from schema.domain.agents import AgentStatus
+from schema.domain.base import Shape
+from schema.domain.conversations import ConversationStatus, Message
+from schema.domain.events import Delta, EventDraft, EventType
+from schema.domain.inbox import InboxStatus
+from schema.domain.llm import ModelReply, ModelRequest
+from schema.domain.providers import ProviderAccess
+from schema.payloads.agent_turn import CallOutcome, CompleteInput, CompleteResult
+
+PROVIDER_TRIES = 5
+"""How often a provider that cannot answer is asked for one step before the turn fails."""
+
+
+class PreparedCall(Shape):
+    """A model call whose reservation is committed. It holds the prompt and the provider's key:
+    it never leaves the process."""
+
+    call: CompleteInput
+    call_id: int
+    attempt: int
+    request: ModelRequest
+    access: ProviderAccess
+    names: dict[int, str]
+    agent_name: str
+    circle_id: int | None
+    owner: str | None
+    max_turns: int
+    failures: int
+
+
+class TurnService:
+    """Runs one model call of a turn against the record."""
+
+    def __init__(
+        self,
+        db: Database,
+        events: EventLog,
+        mailbox: Mailbox,
+        bus: EventBus,
+        gateway: ModelGateway,
+        providers: ProviderDirectory,
+    ) -> None:
+        self._db = db
+        self._events = events
+        self._mailbox = mailbox
+        self._bus = bus
+        self._gateway = gateway
+        self._providers = providers
+        self._turns = TurnRepository()
+        self._conversations = ConversationRepository()
+
+    async def complete(self, call: CompleteInput, attempt: int) -> CompleteResult:
+        """Make one model call and commit its reply, or say why it is not made.
+
+        Raises the errors of the model gateway, `BudgetExhausted`, `LateAttempt`, `Unavailable`.
+        """
+        prepared = await self._begin(call, attempt)
+        if isinstance(prepared, CompleteResult):
+            return prepared
+        try:
+            reply = await self._gateway.complete(
+                prepared.request, prepared.access, _DeltaPublisher(prepared, self._bus)
+            )
+        except ConclaveError as error:
+            raise await self._note_failure(prepared, error) from error
+        except asyncio.CancelledError:
+            await asyncio.shield(self._close(prepared, "cancelled", was_billed=True))
+            raise
+        return await self._commit(prepared, reply)
+
+    async def _begin(self, call: CompleteInput, attempt: int) -> PreparedCall | CompleteResult:
+        target = stream_of(call.conversation_id)
+        async with self._db.transaction() as tx:
+            opening = await self._turns.opening(tx, call, target)
+            if opening is None:
+                raise ConversationNotFound(call.conversation_id)
+            refused = _refusal(call, opening)
+            if refused is not None:
+                return await self._explain(tx, call, opening, refused)
+            if opening.fence is not None:
+                await self._conversations.settle_cut_call(tx, opening.fence)
+            return await self._reserve(tx, call, attempt, opening, target)
+
+    async def _explain(
+        self, tx: Transaction, call: CompleteInput, opening: Opening, outcome: CallOutcome
+    ) -> CompleteResult:
+        if outcome is CallOutcome.SPOKEN:
+            message, status = await self._turns.committed_reply(tx, call)
+            names = await self._turns.participant_names(tx, opening.agent_ids)
+            return await self._result(tx, call, message, status, names)
+        return CompleteResult(
+            outcome=outcome,
+            turn=opening.inbox_turn or call.turn,
+            status=opening.status,
+            waiting=await self._mailbox.waiting(tx, stream_of(call.conversation_id)),
+        )
+
+    async def _reserve(
+        self, tx: Transaction, call: CompleteInput, attempt: int, opening: Opening, target: str
+    ) -> PreparedCall:
+        """Claim the request, build the prompt and store the call before it is sent."""
+        prompt = (
+            await self._turns.claim(tx, call, opening, target)
+            if call.inbox_id is not None
+            else None
+        )
+        names = await self._turns.participant_names(tx, opening.agent_ids)
+        transcript = await self._turns.transcript(tx, call.conversation_id)
+        request = _model_request(call, opening, names, transcript)
+        access = await self._providers.access(request.provider)
+        call_id = await self._turns.reserve(
+            tx,
+            call,
+            attempt=attempt,
+            provider=request.provider,
+            model=request.model,
+            worst_case=self._gateway.worst_case_usd(request, access),
+            prompts=0 if prompt is None else 1,
+        )
+        owner = opening.owner if opening.kind != "conversation" else None
+        prepared = PreparedCall(
+            call=call,
+            call_id=call_id,
+            attempt=attempt,
+            request=request,
+            access=access,
+            names=names,
+            agent_name=request.speaker,
+            circle_id=opening.circle_id,
+            owner=owner,
+            max_turns=opening.max_turns,
+            failures=opening.failures,
+        )
+        await self._events.append(tx, _opening_events(prepared, prompt))
+        return prepared
+
+    async def _commit(self, prepared: PreparedCall, reply: ModelReply) -> CompleteResult:
+        call = prepared.call
+        called = mentions(reply.text, prepared.names)
+        ends = not reply.tool_calls and (
+            call.turn >= prepared.max_turns or has_end_marker(reply.text)
+        )
+        async with self._db.transaction() as tx:
+            committed = await self._turns.commit_reply(
+                tx,
+                call,
+                prepared.call_id,
+                reply,
+                agent_name=prepared.agent_name,
+                mentions=called,
+                ends=ends,
+            )
+            if committed is not None:
+                message, status = committed
+                if call.inbox_id is not None and not reply.tool_calls:
+                    await self._mailbox.settle(
+                        tx,
+                        target=stream_of(call.conversation_id),
+                        status=InboxStatus.DONE,
+                        answer={"status": status.value, "turn_count": call.turn},
+                        inbox_id=call.inbox_id,
+                    )
+                event = message_event(
+                    message, circle_id=prepared.circle_id, owner=prepared.owner, status=status
+                )
+                await self._events.append(tx, [event])
+                return await self._result(tx, call, message, status, prepared.names, reply)
+        await self._close(prepared, "late_attempt", was_billed=True)
+        raise LateAttempt("A later attempt of this call took over, or the conversation ended.")
+
+    async def _result(
+        self,
+        tx: Transaction,
+        call: CompleteInput,
+        message: Message,
+        status: ConversationStatus,
+        names: dict[int, str],
+        reply: ModelReply | None = None,
+    ) -> CompleteResult:
+        return CompleteResult(
+            outcome=CallOutcome.SPOKEN,
+            turn=call.turn,
+            status=status,
+            seq=message.seq,
+            mentions=message.mentions,
+            named=named(message.content, names),
+            cost_micro_usd=int(message.cost_usd * Decimal(1_000_000)),
+            tool_calls=len(reply.tool_calls) if reply is not None else 0,
+            end_marker=has_end_marker(message.content),
+            waiting=await self._mailbox.waiting(tx, stream_of(call.conversation_id)),
+        )
+
+    async def _note_failure(self, prepared: PreparedCall, error: ConclaveError) -> ConclaveError:
+        """Settle the call that failed; return the error to raise.
+
+        What may have been billed is settled at its worst case: a call that ran out of time.
+        """
+        await self._close(prepared, error.code, was_billed=error.code == "provider_timeout")
+        if error.retryable and prepared.failures + 1 >= PROVIDER_TRIES:
+            return ProviderRefused(f"{error.message} (asked {PROVIDER_TRIES} times)")
+        return error
+
+    async def _close(self, prepared: PreparedCall, error_code: str, *, was_billed: bool) -> None:
+        async with self._db.transaction() as tx:
+            await self._turns.close_call(
+                tx, prepared.call_id, error_code=error_code, was_billed=was_billed
+            )
+
+
+class _DeltaPublisher:
+    """Passes text on while it is spoken, tagged so that a retried call supersedes it."""
+
+    def __init__(self, prepared: PreparedCall, bus: EventBus) -> None:
+        self._prepared = prepared
+        self._bus = bus
+
+    async def __call__(self, offset: int, text: str) -> None:
+        call = self._prepared.call
+        self._bus.publish(
+            Delta(
+                conversation_id=call.conversation_id,
+                circle_id=self._prepared.circle_id,
+                owner=self._prepared.owner,
+                agent_id=call.agent_id,
+                turn=call.turn,
+                step=call.step,
+                attempt=self._prepared.call_id,
+                offset=offset,
+                text=text,
+            )
+        )
+
+
+def _refusal(call: CompleteInput, opening: Opening) -> CallOutcome | None:
+    """Say why the call is not made; SPOKEN: because it was."""
+    if opening.is_replied:
+        return CallOutcome.SPOKEN
+    if opening.execution != call.execution:
+        return CallOutcome.SUPERSEDED
+    if opening.inbox_status in (InboxStatus.DONE, InboxStatus.FAILED):
+        return CallOutcome.ALREADY_ANSWERED
+    if opening.final:
+        return CallOutcome.ENDED
+    is_new = opening.fence is None and call.step == 1
+    if is_new and opening.status is ConversationStatus.PAUSED:
+        return CallOutcome.PAUSED
+    if opening.behind:
+        return CallOutcome.BEHIND
+    if opening.agent_id is None or opening.agent_state == AgentStatus.OFFLINE:
+        return CallOutcome.AGENT_GONE
+    return None
+
+
+def _model_request(
+    call: CompleteInput, opening: Opening, names: dict[int, str], transcript: list[TranscriptLine]
+) -> ModelRequest:
+    if opening.config is None or opening.provider is None or opening.model is None:
+        raise AssertionError("an agent row lacks what every agent has")
+    return ModelRequest(
+        provider=opening.provider,
+        model=opening.model,
+        messages=build_prompt(opening, names, transcript),
+        temperature=opening.config.temperature,
+        max_tokens=opening.config.max_tokens,
+        timeout=float(call.timeout),
+        speaker=opening.agent_name or "",
+    )
+
+
+def _opening_events(prepared: PreparedCall, prompt: Message | None) -> list[EventDraft]:
+    call = prepared.call
+    started = EventDraft(
+        stream=stream_of(call.conversation_id),
+        type=EventType.TURN_STARTED,
+        data={
+            "conversation_id": call.conversation_id,
+            "agent_id": call.agent_id,
+            "agent_name": prepared.agent_name,
+            "turn": call.turn,
+            "step": call.step,
+            "attempt": prepared.call_id,
+        },
+        conversation_id=call.conversation_id,
+        circle_id=prepared.circle_id,
+        agent_id=call.agent_id,
+        owner=prepared.owner,
+    )
+    if prompt is None:
+        return [started]
+    asked = message_event(
+        prompt,
+        circle_id=prepared.circle_id,
+        owner=prepared.owner,
+        status=ConversationStatus.ACTIVE,
+    )
+    return [asked, started]

@@ -1,0 +1,210 @@
+"""The inbox and the outbox, which make what a request says to a workflow safe.
+
+A request is an inbox row first, committed together with an outbox row: the wake-up owed to the
+engine. Whoever is told deletes the outbox row; what a crash leaves is delivered by the relay.
+The same idempotency key of the same principal to the same target is the same inbox row.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+from pydantic import JsonValue
+from sqlalchemy import delete, func, literal, select, update
+from sqlalchemy.dialects.postgresql import insert
+
+from conclave.db import Transaction
+from schema.domain.base import Shape
+from schema.domain.inbox import InboxItem, InboxStatus
+from schema.tables.inbox import InboxRow, OutboxRow
+
+WAITING = (InboxStatus.PENDING, InboxStatus.CLAIMED)
+_BACKOFF_LIMIT_SECONDS = 60
+
+
+class Letter(Shape):
+    """A request about to be stored."""
+
+    target: str
+    principal: str
+    idempotency_key: str
+    prompt: str | None
+    agent_id: int | None
+    mentions: list[int]
+
+    @property
+    def request_hash(self) -> str:
+        """What tells two requests under one key apart."""
+        text = f"{self.agent_id}\x00{'' if self.prompt is None else '1' + self.prompt}"
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+class InboxEntry(Shape):
+    """A stored request and what became of it."""
+
+    id: int
+    request_hash: str
+    agent_id: int | None
+    mentions: list[int]
+    prompt: str | None
+    status: InboxStatus
+    turn: int | None
+    answer: dict[str, JsonValue] | None
+
+    @property
+    def item(self) -> InboxItem:
+        """The request as the workflow sees it."""
+        return InboxItem(
+            id=self.id,
+            agent_id=self.agent_id,
+            mentions=self.mentions,
+            prompted=self.prompt is not None,
+        )
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether nothing more will happen to it."""
+        return self.status not in WAITING
+
+
+class Delivery(Shape):
+    """A wake-up that is owed."""
+
+    id: int
+    target_kind: str
+    target_id: int
+    attempts: int
+
+
+_ENTRY = (
+    InboxRow.id,
+    InboxRow.request_hash,
+    InboxRow.agent_id,
+    InboxRow.mentions,
+    InboxRow.prompt,
+    InboxRow.status,
+    InboxRow.turn,
+    InboxRow.answer,
+)
+
+
+class Mailbox:
+    """All SQL on the inbox and the outbox."""
+
+    async def put(self, tx: Transaction, letter: Letter) -> tuple[InboxEntry, bool]:
+        """Store a request, or find the one its key already stands for: (entry, is new)."""
+        values = letter.model_dump() | {"request_hash": letter.request_hash}
+        statement = insert(InboxRow).values(values).on_conflict_do_nothing()
+        row = (await tx.conn.execute(statement.returning(*_ENTRY))).mappings().one_or_none()
+        if row is not None:
+            return InboxEntry.model_validate(row), True
+        found = await tx.conn.execute(
+            select(*_ENTRY).where(
+                InboxRow.principal == letter.principal,
+                InboxRow.target == letter.target,
+                InboxRow.idempotency_key == letter.idempotency_key,
+            )
+        )
+        return InboxEntry.model_validate(found.mappings().one()), False
+
+    async def get(self, tx: Transaction, inbox_id: int) -> InboxEntry:
+        """Return one request."""
+        row = await tx.conn.execute(select(*_ENTRY).where(InboxRow.id == inbox_id))
+        return InboxEntry.model_validate(row.mappings().one())
+
+    async def find(
+        self, tx: Transaction, principal: str, target: str, idempotency_key: str
+    ) -> InboxEntry | None:
+        """Return the request a key stands for, if it came before."""
+        row = await tx.conn.execute(
+            select(*_ENTRY).where(
+                InboxRow.principal == principal,
+                InboxRow.target == target,
+                InboxRow.idempotency_key == idempotency_key,
+            )
+        )
+        found = row.mappings().one_or_none()
+        return None if found is None else InboxEntry.model_validate(found)
+
+    async def waiting(self, tx: Transaction, target: str) -> list[InboxItem]:
+        """Return what is not answered yet, in order."""
+        rows = await tx.conn.execute(
+            select(*_ENTRY)
+            .where(InboxRow.target == target, InboxRow.status.in_(WAITING))
+            .order_by(InboxRow.id)
+        )
+        return [InboxEntry.model_validate(row).item for row in rows.mappings()]
+
+    async def settle(
+        self,
+        tx: Transaction,
+        *,
+        target: str,
+        status: InboxStatus,
+        answer: dict[str, JsonValue],
+        inbox_id: int | None = None,
+    ) -> None:
+        """Close one waiting request of a target, or all of them, with an answer."""
+        statement = (
+            update(InboxRow)
+            .where(InboxRow.target == target, InboxRow.status.in_(WAITING))
+            .values(status=status, answer=answer, done_at=func.clock_timestamp())
+        )
+        if inbox_id is not None:
+            statement = statement.where(InboxRow.id == inbox_id)
+        await tx.conn.execute(statement)
+
+    async def owe(
+        self, tx: Transaction, target_kind: str, target_id: int, inbox_id: int | None = None
+    ) -> int:
+        """Store a wake-up with the change it tells of; return its id.
+
+        It is due a moment later, so that whoever made it can deliver it first.
+        """
+        statement = insert(OutboxRow).values(
+            target_kind=target_kind,
+            target_id=target_id,
+            inbox_id=inbox_id,
+            due_at=func.clock_timestamp() + func.make_interval(0, 0, 0, 0, 0, 0, 2),
+        )
+        result = await tx.conn.execute(statement.returning(OutboxRow.id))
+        return result.scalar_one()
+
+    async def owed(self, tx: Transaction, target_kind: str, target_id: int) -> list[int]:
+        """Return the ids of the wake-ups that are owed to a target."""
+        rows = await tx.conn.scalars(
+            select(OutboxRow.id).where(
+                OutboxRow.target_kind == target_kind, OutboxRow.target_id == target_id
+            )
+        )
+        return list(rows)
+
+    async def delivered(self, tx: Transaction, outbox_ids: Sequence[int]) -> None:
+        """Forget wake-ups that were delivered."""
+        await tx.conn.execute(delete(OutboxRow).where(OutboxRow.id.in_(outbox_ids)))
+
+    async def take_due(self, tx: Transaction, limit: int) -> list[Delivery]:
+        """Return wake-ups that are due and put them off, so that no other relay takes them.
+
+        The wait doubles with each attempt, from 2 s to a minute.
+        """
+        due = (
+            select(OutboxRow.id)
+            .where(OutboxRow.due_at <= func.clock_timestamp())
+            .order_by(OutboxRow.due_at)
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+        )
+        wait = func.least(2 * func.power(2, OutboxRow.attempts), _BACKOFF_LIMIT_SECONDS)
+        statement = (
+            update(OutboxRow)
+            .where(OutboxRow.id.in_(due.scalar_subquery()))
+            .values(
+                attempts=OutboxRow.attempts + literal(1),
+                due_at=func.clock_timestamp() + func.make_interval(0, 0, 0, 0, 0, 0, wait),
+            )
+            .returning(OutboxRow.id, OutboxRow.target_kind, OutboxRow.target_id, OutboxRow.attempts)
+        )
+        rows = await tx.conn.execute(statement)
+        return [Delivery.model_validate(row) for row in rows.mappings()]

@@ -1,0 +1,34 @@
+"""Timeouts and retry policies of every activity, in one place."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from temporalio.common import RetryPolicy
+
+HEARTBEAT_TIMEOUT = timedelta(seconds=3)
+"""How soon a killed worker's model call is given to another one. The SDK sends heartbeats at
+0.8 of it."""
+
+MODEL_CALL_MARGIN = timedelta(seconds=20)
+"""On top of the model's own time: the prompt, the reservation and the commit."""
+
+MODEL_CALL_RETRY = RetryPolicy(
+    initial_interval=timedelta(milliseconds=200),
+    backoff_coefficient=2.0,
+    maximum_interval=timedelta(seconds=10),
+)
+"""Without a limit on attempts: a killed worker or a stopped database must not fail a turn.
+How often a provider is asked again is counted in the ledger (`conclave.conversations.turns`)."""
+
+RECORD_TIMEOUT = timedelta(seconds=10)
+RECORD_RETRY = RetryPolicy(
+    initial_interval=timedelta(milliseconds=100),
+    backoff_coefficient=2.0,
+    maximum_interval=timedelta(seconds=5),
+)
+"""For activities that read or write the record: they wait for the database as long as it takes."""
+
+STICKY_TIMEOUT = timedelta(seconds=1)
+"""How long a workflow task waits for the worker that has the run in memory. The default of 10 s
+is most of the delay after a killed worker."""
