@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from decimal import Decimal
 from typing import Protocol
 
+from conclave.db import Transaction
 from schema.domain.events import Delta
 from schema.domain.llm import ModelReply, ModelRequest
 from schema.domain.providers import ProviderAccess, ProviderModel
@@ -45,6 +46,22 @@ class WorkflowEngine(Protocol):
 
     async def live_workers(self) -> int:
         """Workers that asked for work within the last 75 seconds."""
+        ...
+
+
+class ConversationControl(Protocol):
+    """What a circle's life does to its conversations, inside the circle's transaction."""
+
+    async def pause_circle(self, tx: Transaction, circle_id: int) -> None:
+        """Pause what runs, at its next turn boundary."""
+        ...
+
+    async def resume_circle(self, tx: Transaction, circle_id: int) -> None:
+        """Let what was paused go on."""
+        ...
+
+    async def end_circle(self, tx: Transaction, circle_id: int) -> None:
+        """End every conversation of the circle, for good."""
         ...
 
 

@@ -50,6 +50,8 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(default=10 * 1024 * 1024, ge=1024)
     advance_wait_seconds: float = Field(default=300.0, gt=0)
     """How long POST advance waits for its turn before it answers 202."""
+    drain_seconds: float = Field(default=1.0, ge=0)
+    """Between SIGTERM and closing the sockets: readiness says 503 meanwhile."""
     worker_max_cached_workflows: int = Field(default=200, ge=0)
     worker_max_activities: int = Field(default=100, ge=1)
 

@@ -1,0 +1,23 @@
+"""What can go wrong with agents."""
+
+from __future__ import annotations
+
+from conclave.errors import Conflict, NotFound
+
+
+class AgentNotFound(NotFound):
+    """No such agent, or a deleted one."""
+
+    code = "agent_not_found"
+
+    def __init__(self, agent_id: int) -> None:
+        super().__init__(f"Agent {agent_id} not found")
+
+
+class AgentBusy(Conflict):
+    """It is speaking just now, and the caller's policy is not to interrupt it."""
+
+    code = "agent_busy"
+
+    def __init__(self, agent_id: int, name: str) -> None:
+        super().__init__(f"Agent {agent_id} ('{name}') is busy: a turn of it runs", status="busy")
