@@ -97,7 +97,7 @@ class ConversationDispatch:
     async def _woken(
         self, stored: StoredConversation, state: ConversationState, *, has_work: bool
     ) -> bool:
-        """Wake the run if there is one to wake; False where it is over and another must be tried."""
+        """Wake the run if there is one to wake; False where another one must be tried."""
         if not (stored.started or has_work):
             return True
         try:

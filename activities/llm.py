@@ -1,0 +1,53 @@
+"""The model call as an activity."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, suppress
+
+from temporalio import activity
+
+from activities.failures import translated
+from conclave.conversations.turns import TurnService
+from schema.payloads import names
+from schema.payloads.agent_turn import CompleteInput, CompleteResult
+
+_HEARTBEAT_SECONDS = 1.0
+
+
+class LLMActivities:
+    """Calls models for turns."""
+
+    def __init__(self, turns: TurnService) -> None:
+        self._turns = turns
+
+    @activity.defn(name=names.COMPLETE_ACTIVITY)
+    async def complete(self, call: CompleteInput) -> CompleteResult:
+        """Make one model call and commit its reply.
+
+        May run twice: a reply is committed once per (execution, turn, step), a second run
+        returns it. Heartbeats every second (timeout: `policies.HEARTBEAT_TIMEOUT`), so that a
+        killed worker is noticed and a cancel arrives. Typed failures: `provider_refused` and
+        `budget_exhausted` are final; `provider_unavailable`, `provider_timeout` and
+        `unavailable` are tried again.
+        """
+        async with _heartbeats():
+            with translated():
+                return await self._turns.complete(call, activity.info().attempt)
+
+
+@asynccontextmanager
+async def _heartbeats() -> AsyncGenerator[None]:
+    async def beat() -> None:
+        while True:
+            activity.heartbeat()
+            await asyncio.sleep(_HEARTBEAT_SECONDS)
+
+    task = asyncio.create_task(beat())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task

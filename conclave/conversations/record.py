@@ -1,0 +1,78 @@
+"""What the conversation workflow reads from and writes to the record besides its turns."""
+
+from __future__ import annotations
+
+from conclave.conversations.errors import ConversationNotFound
+from conclave.conversations.rendering import conversation_event, stream_of
+from conclave.conversations.repository import ConversationRepository, StoredConversation
+from conclave.db import Database, Transaction
+from conclave.events import EventLog
+from conclave.mailbox import Mailbox
+from schema.domain.conversations import ConversationStatus
+from schema.domain.events import EventType
+from schema.domain.inbox import InboxStatus
+from schema.payloads.conversations import LookInput, LookResult, SettleInput, SettleResult
+
+
+class ConversationRecord:
+    """Use cases of the workflow itself; each is safe to repeat."""
+
+    def __init__(self, db: Database, events: EventLog, mailbox: Mailbox) -> None:
+        self._db = db
+        self._events = events
+        self._mailbox = mailbox
+        self._conversations = ConversationRepository()
+
+    async def look(self, asked: LookInput) -> LookResult:
+        """Say where the conversation stands and what waits in its inbox."""
+        async with self._db.transaction() as tx:
+            stored = await self._get(tx, asked.conversation_id, lock=False)
+            return LookResult(
+                status=stored.status,
+                final=stored.final,
+                superseded=stored.execution != asked.execution,
+                inbox=await self._mailbox.waiting(tx, stream_of(stored.id)),
+            )
+
+    async def settle(self, asked: SettleInput) -> SettleResult:
+        """Store that a turn failed, that one request is refused, or that all was cancelled.
+
+        Does nothing to a conversation that was ended or is run by a later execution.
+        """
+        async with self._db.transaction() as tx:
+            stored = await self._get(tx, asked.conversation_id, lock=True)
+            if stored.final or stored.execution != asked.execution:
+                return SettleResult(status=stored.status)
+            is_cancelled = asked.status is ConversationStatus.CANCELLED
+            if asked.inbox_id is not None or is_cancelled:
+                await self._mailbox.settle(
+                    tx,
+                    target=stream_of(stored.id),
+                    status=InboxStatus.FAILED,
+                    answer={"status": asked.status.value, "error": asked.reason},
+                    inbox_id=None if is_cancelled else asked.inbox_id,
+                )
+            if asked.status is stored.status:
+                return SettleResult(status=stored.status)
+            if stored.fence is not None:
+                await self._conversations.settle_cut_call(tx, stored.fence)
+            await self._conversations.set_status(
+                tx, stored.id, asked.status, reason=asked.reason, final=is_cancelled
+            )
+            changed = stored.model_copy(update={"status": asked.status, "reason": asked.reason})
+            type_ = (
+                EventType.TURN_FAILED
+                if asked.status is ConversationStatus.FAILED
+                else EventType.CONVERSATION_STATUS
+            )
+            event = conversation_event(changed, type_, reason=asked.reason)
+            await self._events.append(tx, [event])
+            return SettleResult(status=asked.status)
+
+    async def _get(
+        self, tx: Transaction, conversation_id: int, *, lock: bool
+    ) -> StoredConversation:
+        found = await self._conversations.get(tx, conversation_id, lock=lock)
+        if found is None:
+            raise ConversationNotFound(conversation_id)
+        return found

@@ -1,0 +1,274 @@
+"""The conversation: who speaks when, and when it is over.
+
+Started by: the API or the relay, at creation (`auto_run`) or with the first message.
+Id: `conversation-42`; a run after completion is `conversation-42-2`.
+Messages: Update `advance` (an inbox row's id; answers when its turn is over), signal `wake`
+(look at the record again; carries nothing, so that it may come twice or from Temporal's UI).
+Lifetime: until the conversation is completed, failed, ended or cancelled; continues as new at
+turn boundaries. Everything said lives in the record: ids and counters alone are kept here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from temporalio import workflow
+from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
+
+with workflow.unsafe.imports_passed_through():
+    from schema.domain.conversations import ConversationStatus, TurnStrategy
+    from schema.domain.inbox import InboxItem
+    from schema.payloads import names
+    from schema.payloads.agent_turn import CallOutcome, CompleteInput, CompleteResult
+    from schema.payloads.conversations import (
+        AdvanceInput,
+        AdvanceOutcome,
+        AdvanceResult,
+        ConversationResult,
+        ConversationState,
+        LookInput,
+        LookResult,
+        SettleInput,
+        SettleResult,
+        WakeInput,
+    )
+    from workflows import agent_turn, policies, visibility
+    from workflows.turn_order import choose_speaker, drop_agent, note_spoken
+
+HISTORY_EVENTS = 600
+"""A run continues as new at the first turn boundary past this many events, or when the server
+suggests it: small histories replay quickly and stay far from the server's limits."""
+
+_OPEN = (ConversationStatus.PENDING, ConversationStatus.ACTIVE, ConversationStatus.PAUSED)
+
+
+@workflow.defn(name=names.CONVERSATION_WORKFLOW)
+class ConversationWorkflow:
+    """Gives the floor to one agent after the other."""
+
+    @workflow.init
+    def __init__(self, state: ConversationState) -> None:
+        self._state = state
+        self._answers: dict[int, AdvanceResult] = {}
+        self._must_look = False
+        self._moving_on = False
+        self._speaking: int | None = None
+
+    @workflow.run
+    async def run(self, state: ConversationState) -> ConversationResult:
+        """Talk until there is nothing left to say."""
+        self._show()
+        try:
+            await self._talk()
+        except asyncio.CancelledError:
+            await self._settle(ConversationStatus.CANCELLED, "Cancelled in Temporal", None)
+            raise
+        await workflow.wait_condition(workflow.all_handlers_finished)
+        return ConversationResult(status=self._state.status, turn_count=self._state.turn_count)
+
+    @workflow.update(name=names.ADVANCE_UPDATE)
+    async def advance(self, message: AdvanceInput) -> AdvanceResult:
+        """Take a request into the queue and wait for its answer."""
+        self._enqueue([message.item])
+        await workflow.wait_condition(lambda: message.item.id in self._answers or self._moving_on)
+        return self._answers.pop(message.item.id, AdvanceResult(outcome=AdvanceOutcome.ACCEPTED))
+
+    @advance.validator
+    def _accept_advance(self, message: AdvanceInput) -> None:
+        if message.item.id <= 0:
+            raise ValueError("an inbox row's id is needed")
+
+    @workflow.signal(name=names.WAKE_SIGNAL)
+    def wake(self, message: WakeInput | None = None) -> None:
+        """Look at the record at the next moment nothing else is done."""
+        self._must_look = True
+
+    async def _talk(self) -> None:
+        while True:
+            await workflow.wait_condition(
+                lambda: self._must_look or self._has_turn() or self._is_over()
+            )
+            if self._must_look:
+                await self._look()
+            elif not self._has_turn():
+                return
+            elif self._is_long():
+                await self._continue_as_new()
+            else:
+                await self._turn()
+
+    def _has_turn(self) -> bool:
+        if self._state.status is ConversationStatus.PAUSED:
+            return False
+        return bool(self._state.inbox) or (self._state.auto_run and self._state.status in _OPEN)
+
+    def _is_over(self) -> bool:
+        return self._state.status not in _OPEN and not self._state.inbox
+
+    def _is_long(self) -> bool:
+        info = workflow.info()
+        return (
+            info.is_continue_as_new_suggested()
+            or info.get_current_history_length() > HISTORY_EVENTS
+        )
+
+    async def _turn(self) -> None:
+        """Let the next agent speak, and keep an eye on the record meanwhile."""
+        state = self._state
+        item = state.inbox[0] if state.inbox else None
+        if not state.floor.agent_ids:
+            await self._fail("No agent is left to speak", item)
+            return
+        speaker = choose_speaker(state.floor, item, workflow.random())
+        self._speaking = speaker
+        self._show()
+        turn = asyncio.create_task(self._speak(speaker, item))
+        try:
+            while not turn.done():
+                await workflow.wait_condition(lambda: turn.done() or self._must_look)
+                if self._must_look:
+                    await self._look(turn)
+            await self._note(speaker, item, turn.result())
+        except ActivityError as error:
+            if is_cancelled_exception(error):
+                self._answer(item, AdvanceOutcome.REFUSED)
+            else:
+                await self._fail(_reason(error), item)
+        except asyncio.CancelledError:
+            if not turn.cancelled():
+                turn.cancel()
+                raise
+            self._answer(item, AdvanceOutcome.REFUSED)
+        finally:
+            self._speaking = None
+            self._show()
+
+    async def _speak(self, speaker: int, item: InboxItem | None) -> CompleteResult:
+        state = self._state
+        call = CompleteInput(
+            conversation_id=state.conversation_id,
+            execution=state.execution,
+            turn=state.turn_count + 1,
+            step=1,
+            agent_id=speaker,
+            timeout=state.turn_timeout,
+            inbox_id=None if item is None else item.id,
+        )
+        label = state.labels.get(speaker, f"agent {speaker}")
+        return await agent_turn.speak(call, f"{label}, turn {call.turn}")
+
+    async def _note(self, speaker: int, item: InboxItem | None, result: CompleteResult) -> None:
+        """Take over what the record says after a call."""
+        state = self._state
+        before = state.status
+        match result.outcome:
+            case CallOutcome.SPOKEN:
+                was_called = item is not None and item.agent_id is not None
+                by_order = not was_called and state.floor.strategy is not TurnStrategy.FREE_FORM
+                state.turn_count = result.turn
+                state.status = result.status
+                state.spent_micro_usd += result.cost_micro_usd
+                note_spoken(state.floor, speaker, result, in_order=by_order)
+                self._answer(item, AdvanceOutcome.SPOKEN, result.turn)
+            case CallOutcome.ALREADY_ANSWERED:
+                self._answer(item, AdvanceOutcome.SPOKEN, result.turn)
+            case CallOutcome.PAUSED:
+                state.status = ConversationStatus.PAUSED
+            case CallOutcome.AGENT_GONE:
+                drop_agent(state.floor, speaker)
+                if item is not None and item.agent_id == speaker:
+                    await self._refuse(item, f"Agent {speaker} is gone or offline")
+            case CallOutcome.BEHIND:
+                pass
+            case CallOutcome.ENDED | CallOutcome.SUPERSEDED:
+                self._end(result.status)
+        self._enqueue(result.waiting)
+        if state.status is not before:
+            self._show_status()
+
+    async def _look(self, turn: asyncio.Task[CompleteResult] | None = None) -> None:
+        """Read the record: what was asked, and whether to pause, go on or stop."""
+        self._must_look = False
+        seen = await workflow.execute_activity(
+            names.LOOK_ACTIVITY,
+            LookInput(conversation_id=self._state.conversation_id, execution=self._state.execution),
+            result_type=LookResult,
+            start_to_close_timeout=policies.RECORD_TIMEOUT,
+            retry_policy=policies.RECORD_RETRY,
+            summary="look at the record",
+        )
+        if seen.final or seen.superseded:
+            if turn is not None:
+                turn.cancel()
+            self._end(seen.status)
+        elif turn is None or seen.status is ConversationStatus.PAUSED:
+            self._state.status = seen.status
+        self._enqueue(seen.inbox)
+        self._show_status()
+        self._show()
+
+    def _end(self, status: ConversationStatus) -> None:
+        """Nothing more is said in this run: whoever waits is told to look at the record."""
+        closed = ConversationStatus.CANCELLED if status in _OPEN else status
+        self._state.status = closed
+        for item in list(self._state.inbox):
+            self._answer(item, AdvanceOutcome.REFUSED)
+
+    async def _fail(self, reason: str, item: InboxItem | None) -> None:
+        await self._settle(ConversationStatus.FAILED, reason, None if item is None else item.id)
+        self._answer(item, AdvanceOutcome.FAILED)
+
+    async def _refuse(self, item: InboxItem, reason: str) -> None:
+        await self._settle(self._state.status, reason, item.id)
+        self._answer(item, AdvanceOutcome.FAILED)
+
+    async def _settle(self, status: ConversationStatus, reason: str, inbox_id: int | None) -> None:
+        settled = await workflow.execute_activity(
+            names.SETTLE_ACTIVITY,
+            SettleInput(
+                conversation_id=self._state.conversation_id,
+                execution=self._state.execution,
+                status=status,
+                reason=reason,
+                inbox_id=inbox_id,
+            ),
+            result_type=SettleResult,
+            start_to_close_timeout=policies.RECORD_TIMEOUT,
+            retry_policy=policies.RECORD_RETRY,
+            summary=f"settle as {status.value}",
+        )
+        self._state.status = settled.status
+        self._show_status()
+
+    def _enqueue(self, items: list[InboxItem]) -> None:
+        """Add requests that are not queued yet; the order is that of their rows."""
+        known = {item.id for item in self._state.inbox} | self._answers.keys()
+        added = [item for item in items if item.id not in known]
+        self._state.inbox = sorted([*self._state.inbox, *added], key=lambda item: item.id)
+
+    def _answer(
+        self, item: InboxItem | None, outcome: AdvanceOutcome, turn: int | None = None
+    ) -> None:
+        if item is None:
+            return
+        self._state.inbox = [other for other in self._state.inbox if other.id != item.id]
+        self._answers[item.id] = AdvanceResult(outcome=outcome, turn=turn)
+
+    async def _continue_as_new(self) -> None:
+        self._moving_on = True
+        await workflow.wait_condition(workflow.all_handlers_finished)
+        self._state.runs += 1
+        workflow.continue_as_new(self._state)
+
+    def _show(self) -> None:
+        workflow.set_current_details(visibility.details(self._state, self._speaking))
+
+    def _show_status(self) -> None:
+        updates = visibility.status_attributes(self._state)
+        workflow.upsert_search_attributes(updates)  # pyright: ignore[reportUnknownMemberType]  # the SDK leaves a type argument open
+
+
+def _reason(error: ActivityError) -> str:
+    """Return the public sentence of what went wrong."""
+    cause = error.cause
+    return cause.message if isinstance(cause, ApplicationError) else "The model call failed"

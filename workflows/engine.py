@@ -1,0 +1,183 @@
+"""The core's WorkflowEngine on Temporal's client.
+
+A derived id is started once for ever: USE_EXISTING joins a run that is open, REJECT_DUPLICATE
+refuses to run a finished id again (alone, USE_EXISTING would).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+from temporalio.api.enums.v1 import TaskQueueType
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
+from temporalio.client import (
+    Client,
+    WithStartWorkflowOperation,
+    WorkflowUpdateFailedError,
+    WorkflowUpdateRPCTimeoutOrCancelledError,
+)
+from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
+from temporalio.service import RPCError, RPCStatusCode
+
+from conclave.errors import ExecutionClosed, Unavailable
+from schema.payloads import names
+from schema.payloads.conversations import (
+    AdvanceInput,
+    AdvanceOutcome,
+    AdvanceResult,
+    ConversationResult,
+    ConversationState,
+    WakeInput,
+)
+from workflows import visibility
+
+_PROBE_SECONDS = 1.0
+_LIVE_SECONDS = 75.0
+"""A poll that found nothing lasts a minute: a poller silent for longer is gone."""
+_TOO_MANY_UPDATES = RPCStatusCode.RESOURCE_EXHAUSTED
+
+
+class TemporalEngine:
+    """Starts, wakes and asks workflows. Raises `Unavailable` and `ExecutionClosed` alone."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    async def start_conversation(self, state: ConversationState) -> None:
+        """Start a conversation's run; already running is success."""
+        async with _translated():
+            await self._client.start_workflow(
+                names.CONVERSATION_WORKFLOW,
+                state,
+                id=_id(state),
+                task_queue=names.CONCLAVE_QUEUE,
+                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+                search_attributes=visibility.start_attributes(state),
+                static_summary=visibility.summary(state),
+                static_details=visibility.static_details(state),
+            )
+
+    async def wake_conversation(self, state: ConversationState) -> None:
+        """Signal the run, starting it if there is none."""
+        async with _translated():
+            await self._client.start_workflow(
+                names.CONVERSATION_WORKFLOW,
+                state,
+                id=_id(state),
+                task_queue=names.CONCLAVE_QUEUE,
+                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+                start_signal=names.WAKE_SIGNAL,
+                start_signal_args=[WakeInput()],
+                search_attributes=visibility.start_attributes(state),
+                static_summary=visibility.summary(state),
+                static_details=visibility.static_details(state),
+            )
+
+    async def advance(
+        self, state: ConversationState, message: AdvanceInput, *, started: bool
+    ) -> AdvanceResult:
+        """Send the Update and wait for its answer; ACCEPTED where the record has to tell."""
+        update_id = f"inbox-{message.item.id}"
+        async with _translated():
+            try:
+                if started:
+                    handle = self._client.get_workflow_handle(_id(state))
+                    return await handle.execute_update(  # pyright: ignore[reportUnknownMemberType]  # the SDK leaves a type argument open
+                        names.ADVANCE_UPDATE, message, id=update_id, result_type=AdvanceResult
+                    )
+                return await self._client.execute_update_with_start_workflow(  # pyright: ignore[reportUnknownMemberType]  # as above
+                    names.ADVANCE_UPDATE,
+                    message,
+                    id=update_id,
+                    result_type=AdvanceResult,
+                    start_workflow_operation=self._start_operation(state),
+                )
+            except WorkflowUpdateFailedError as error:
+                return _after_failed_update(error)
+            except RPCError as error:
+                if error.status is _TOO_MANY_UPDATES:
+                    return AdvanceResult(outcome=AdvanceOutcome.ACCEPTED)
+                raise
+
+    def _start_operation(
+        self, state: ConversationState
+    ) -> WithStartWorkflowOperation[object, ConversationResult]:
+        return WithStartWorkflowOperation(
+            names.CONVERSATION_WORKFLOW,
+            state,
+            id=_id(state),
+            task_queue=names.CONCLAVE_QUEUE,
+            id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+            search_attributes=visibility.start_attributes(state),
+            static_summary=visibility.summary(state),
+            static_details=visibility.static_details(state),
+            result_type=ConversationResult,
+        )
+
+    async def is_reachable(self) -> bool:
+        """Whether the server answers within a second."""
+        try:
+            async with asyncio.timeout(_PROBE_SECONDS):
+                return await self._client.service_client.check_health(
+                    timeout=timedelta(seconds=_PROBE_SECONDS)
+                )
+        except (RPCError, RuntimeError, TimeoutError):
+            return False
+
+    async def live_workers(self) -> int:
+        """Workers that polled the main queue lately; 0 when the server does not say."""
+        request = DescribeTaskQueueRequest(
+            namespace=self._client.namespace,
+            task_queue=TaskQueue(name=names.CONCLAVE_QUEUE),
+            task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
+        )
+        try:
+            described = await self._client.workflow_service.describe_task_queue(
+                request, timeout=timedelta(seconds=_PROBE_SECONDS)
+            )
+        except (RPCError, RuntimeError):
+            return 0
+        now = time.time()
+        return len(
+            {
+                poller.identity
+                for poller in described.pollers
+                if now - poller.last_access_time.seconds < _LIVE_SECONDS
+            }
+        )
+
+
+def _id(state: ConversationState) -> str:
+    return names.conversation_workflow_id(state.conversation_id, state.execution)
+
+
+def _after_failed_update(error: WorkflowUpdateFailedError) -> AdvanceResult:
+    """The run ended with the Update unanswered: the record knows. A refusal is the caller's."""
+    cause = error.cause
+    if isinstance(cause, ApplicationError) and cause.type == "AcceptedUpdateCompletedWorkflow":
+        return AdvanceResult(outcome=AdvanceOutcome.ACCEPTED)
+    raise error
+
+
+@asynccontextmanager
+async def _translated() -> AsyncGenerator[None]:
+    """Turn Temporal's errors into the core's."""
+    try:
+        yield
+    except WorkflowAlreadyStartedError as error:
+        raise ExecutionClosed("That run is over.") from error
+    except RPCError as error:
+        if error.status is RPCStatusCode.NOT_FOUND:
+            raise ExecutionClosed("That run is over.") from error
+        raise Unavailable("Temporal cannot be reached.", dependency="temporal") from error
+    except (WorkflowUpdateRPCTimeoutOrCancelledError, RuntimeError) as error:
+        raise Unavailable("Temporal did not answer in time.", dependency="temporal") from error

@@ -1,0 +1,70 @@
+"""What people see of a run in Temporal: search attributes, summary, details in Markdown.
+
+Search attributes and ids are never encrypted: nothing that is said or secret may stand in them.
+"""
+
+from __future__ import annotations
+
+from temporalio.common import SearchAttributeKey, SearchAttributePair, SearchAttributeUpdate
+from temporalio.common import TypedSearchAttributes as Attributes
+
+from schema.payloads import names
+from schema.payloads.conversations import ConversationState
+
+AGENT_ID = SearchAttributeKey.for_keyword_list(names.AGENT_ID_ATTRIBUTE)
+CIRCLE_NAME = SearchAttributeKey.for_keyword(names.CIRCLE_NAME_ATTRIBUTE)
+KIND = SearchAttributeKey.for_keyword(names.KIND_ATTRIBUTE)
+STATUS = SearchAttributeKey.for_keyword(names.STATUS_ATTRIBUTE)
+COST_USD = SearchAttributeKey.for_float(names.COST_USD_ATTRIBUTE)
+
+
+def start_attributes(state: ConversationState) -> Attributes:
+    """Return what a run is found by from its first moment."""
+    pairs: list[SearchAttributePair[list[str]] | SearchAttributePair[str]] = [
+        SearchAttributePair(AGENT_ID, [str(agent) for agent in state.floor.agent_ids]),
+        SearchAttributePair(KIND, state.kind.value),
+        SearchAttributePair(STATUS, state.status.value),
+    ]
+    if state.circle_name is not None:
+        pairs.append(SearchAttributePair(CIRCLE_NAME, state.circle_name))
+    return Attributes(pairs)
+
+
+def status_attributes(
+    state: ConversationState,
+) -> list[SearchAttributeUpdate[str] | SearchAttributeUpdate[float]]:
+    """Return what changes with the status. The cost is brought up to date with it."""
+    return [
+        STATUS.value_set(state.status.value),
+        COST_USD.value_set(state.spent_micro_usd / 1_000_000),
+    ]
+
+
+def summary(state: ConversationState) -> str:
+    """Return the one line that lists show."""
+    place = f" in {state.circle_name}" if state.circle_name is not None else ""
+    return f"{state.kind.value} {state.conversation_id}{place}, {len(state.labels)} agents"
+
+
+def static_details(state: ConversationState) -> str:
+    """Return what stays true of the run, in Markdown."""
+    agents = "\n".join(
+        f"- agent {agent}: {state.labels.get(agent, '')}" for agent in state.floor.agent_ids
+    )
+    ways = "by itself" if state.auto_run else "one turn for each request"
+    return (
+        f"**{state.kind.value.capitalize()} {state.conversation_id}** runs {ways}, "
+        f"{state.floor.strategy.value}, at most {state.max_turns} turns.\n\n{agents}\n\n"
+        f"Messages: `GET /conversations/{state.conversation_id}/messages`"
+    )
+
+
+def details(state: ConversationState, speaking: int | None) -> str:
+    """Return how things stand, in Markdown."""
+    speaker = state.labels.get(speaking, f"agent {speaking}") if speaking is not None else "nobody"
+    pending = ", ".join(str(item.id) for item in state.inbox) or "none"
+    return (
+        f"| status | turn | speaking | requests waiting | spent |\n|---|---|---|---|---|\n"
+        f"| {state.status.value} | {state.turn_count} of {state.max_turns} | {speaker} "
+        f"| {pending} | ${state.spent_micro_usd / 1_000_000:.6f} |"
+    )
