@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 
 
@@ -11,14 +12,18 @@ class StreamWatchers:
 
     def __init__(self) -> None:
         self._waiting: dict[str, set[asyncio.Future[None]]] = {}
-        self.wanted = asyncio.Event()
-        """Set while somebody waits."""
+        self.on_wait: Callable[[], None] | None = None
+        """Called when somebody begins to wait."""
+
+    def __bool__(self) -> bool:
+        return bool(self._waiting)
 
     async def changed(self, stream: str, timeout: float) -> None:
         """Return at the stream's next event, or after `timeout` seconds."""
         news: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(stream, set()).add(news)
-        self.wanted.set()
+        if self.on_wait is not None:
+            self.on_wait()
         try:
             with suppress(TimeoutError):
                 async with asyncio.timeout(timeout):
@@ -42,5 +47,3 @@ class StreamWatchers:
         waiting.discard(news)
         if not waiting:
             del self._waiting[stream]
-        if not self._waiting:
-            self.wanted.clear()
