@@ -158,6 +158,7 @@ class TurnService:
 
     async def _commit(self, prepared: PreparedCall, reply: ModelReply) -> CompleteResult:
         call = prepared.call
+        self._bus.flush(call.conversation_id)
         called = mentions(reply.text, prepared.names)
         ends = not reply.tool_calls and (
             call.turn >= prepared.max_turns or has_end_marker(reply.text)

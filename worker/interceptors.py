@@ -1,0 +1,31 @@
+"""Puts the ids of what runs on every log line of an activity."""
+
+from __future__ import annotations
+
+import structlog
+from temporalio import activity
+from temporalio.worker import (
+    ActivityInboundInterceptor,
+    ExecuteActivityInput,
+    Interceptor,
+)
+
+
+class LogContextInterceptor(Interceptor):
+    """Binds workflow_id, run_id, activity and attempt for the time an activity runs."""
+
+    def intercept_activity(self, next: ActivityInboundInterceptor) -> ActivityInboundInterceptor:
+        """Wrap the chain."""
+        return _LogContext(next)
+
+
+class _LogContext(ActivityInboundInterceptor):
+    async def execute_activity(self, input: ExecuteActivityInput) -> object:
+        info = activity.info()
+        with structlog.contextvars.bound_contextvars(
+            workflow_id=info.workflow_id,
+            run_id=info.workflow_run_id,
+            activity=info.activity_type,
+            attempt=info.attempt,
+        ):
+            return await self.next.execute_activity(input)

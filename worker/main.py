@@ -1,0 +1,90 @@
+"""The worker process: asks Temporal for work and relays what the outbox owes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from datetime import timedelta
+from pathlib import Path
+
+from temporalio.client import Client
+from temporalio.worker import Worker
+
+from conclave.container import WorkerParts, build_core, build_worker_parts, temporal_client
+from conclave.logging import get_logger
+from conclave.settings import Settings
+from schema.payloads import names
+from worker.interceptors import LogContextInterceptor
+from worker.registry import WORKFLOWS, activities_of
+from worker.sandbox import sandboxed_runner
+from workflows import policies
+from workflows.engine import TemporalEngine
+
+_CONNECT_PAUSE_SECONDS = 0.5
+_GRACEFUL_SECONDS = 5.0
+_log = get_logger(__name__)
+
+
+async def run(settings: Settings) -> None:
+    """Work until SIGTERM or SIGINT, then let running activities end for a moment.
+
+    Activities that do not end in time are cut: Temporal gives them to another worker.
+    """
+    client = await _connected(settings)
+    core = await build_core(settings, engine=TemporalEngine(client), name="worker")
+    try:
+        parts = build_worker_parts(core)
+        await asyncio.to_thread(parts.load)
+        await _work(settings, client, parts)
+    finally:
+        await core.close()
+
+
+async def _work(settings: Settings, client: Client, parts: WorkerParts) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    worker = build_worker(settings, client, parts)
+    async with worker, asyncio.TaskGroup() as tasks:
+        relay = tasks.create_task(parts.relay.run())
+        _say_ready()
+        _log.info("worker is ready", task_queue=names.CONCLAVE_QUEUE)
+        await stop.wait()
+        relay.cancel()
+    _log.info("worker has drained")
+
+
+def build_worker(settings: Settings, client: Client, parts: WorkerParts) -> Worker:
+    """Return the worker of the main queue; workflows and model calls share it, so that the
+    server can hand a model call over together with the workflow task that asked for it."""
+    return Worker(
+        client,
+        task_queue=names.CONCLAVE_QUEUE,
+        workflows=WORKFLOWS,
+        activities=activities_of(parts),
+        workflow_runner=sandboxed_runner(),
+        interceptors=[LogContextInterceptor()],
+        max_cached_workflows=settings.worker_max_cached_workflows,
+        max_concurrent_activities=settings.worker_max_activities,
+        sticky_queue_schedule_to_start_timeout=policies.STICKY_TIMEOUT,
+        graceful_shutdown_timeout=timedelta(seconds=_GRACEFUL_SECONDS),
+    )
+
+
+async def _connected(settings: Settings) -> Client:
+    """Connect, waiting for a server that is still starting."""
+    while True:
+        try:
+            return await temporal_client(settings)
+        except RuntimeError as error:
+            _log.warning("temporal cannot be reached yet", error=str(error)[:200])
+            await asyncio.sleep(_CONNECT_PAUSE_SECONDS)
+
+
+def _say_ready() -> None:
+    """Tell the supervisor, which waits for the file it named."""
+    path = os.environ.get("CONCLAVE_READY_FILE")
+    if path:
+        Path(path).write_text(str(os.getpid()))
