@@ -1,0 +1,30 @@
+"""Chooses who answers: the provider, or the demo while it is not set up."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from conclave.ports import DeltaSink, ModelGateway
+from schema.domain.llm import ModelReply, ModelRequest
+from schema.domain.providers import ProviderAccess
+
+
+class RoutingGateway:
+    """A `ModelGateway` over two others."""
+
+    def __init__(self, real: ModelGateway, demo: ModelGateway) -> None:
+        self._real = real
+        self._demo = demo
+
+    def worst_case_usd(self, request: ModelRequest, access: ProviderAccess) -> Decimal:
+        """Return the most the call can cost with whoever answers it."""
+        return self._chosen(access).worst_case_usd(request, access)
+
+    async def complete(
+        self, request: ModelRequest, access: ProviderAccess, on_delta: DeltaSink
+    ) -> ModelReply:
+        """Stream a reply from the provider, or from the demo where no key is set."""
+        return await self._chosen(access).complete(request, access, on_delta)
+
+    def _chosen(self, access: ProviderAccess) -> ModelGateway:
+        return self._real if access.is_configured else self._demo

@@ -1,0 +1,42 @@
+"""What the tests of model calls share: one loaded litellm, one fake model server."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from conclave.adapters.llm.gateway import LiteLLMGateway
+from schema.domain.providers import ProviderAccess, ProviderName
+from tests.fakes.model_server import ModelServer
+
+
+@pytest.fixture(scope="session")
+def gateway() -> LiteLLMGateway:
+    """litellm takes seconds to import: once a session."""
+    gateway = LiteLLMGateway()
+    gateway.load()
+    return gateway
+
+
+@pytest.fixture(scope="session")
+async def running_model_server() -> AsyncIterator[ModelServer]:
+    async with ModelServer() as server:
+        yield server
+
+
+@pytest.fixture
+def model_server(running_model_server: ModelServer) -> ModelServer:
+    """The session's server with no script and no requests."""
+    running_model_server.reset()
+    return running_model_server
+
+
+@pytest.fixture
+def access(model_server: ModelServer) -> ProviderAccess:
+    return ProviderAccess(
+        provider=ProviderName.OPENAI,
+        api_key="sk-test-0123456789abcdef",
+        base_url=model_server.base_url,
+        default_model="gpt-4o-mini",
+    )
