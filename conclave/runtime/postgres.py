@@ -103,7 +103,8 @@ class Postgres:
             self._own(directory)
         if self.account is not None:
             notes += _open_path_to(self.home)
-            notes += _open_path_to(_binary("postgres").parent.parent)
+            notes += _open_path_to(_binary("postgres"))
+            _let_run(_binary("postgres").parent.parent)
         self.clear_leftovers()
         if not (self.cluster / "PG_VERSION").exists():
             self._initialise(durable=durable)
@@ -162,7 +163,9 @@ class Postgres:
             str(_binary("initdb")),
             "--auth=trust",
             "--encoding=UTF8",
-            "--locale=C.UTF-8",
+            "--no-locale",
+            "--locale-provider=builtin",
+            "--builtin-locale=C.UTF-8",
             "--no-instructions",
             f"--username={SUPERUSER}",
             f"--pgdata={unfinished}",
@@ -221,3 +224,13 @@ def _open_path_to(target: Path) -> list[str]:
             directory.chmod(mode | stat.S_IXOTH)
             notes.append(f"{directory} may now be passed through by other users (PostgreSQL's).")
     return notes
+
+
+def _let_run(installed: Path) -> None:
+    """Let the server's user read the package, which a strict umask may have kept from it."""
+    if stat.S_IMODE((installed / "bin" / "postgres").stat().st_mode) & stat.S_IXOTH:
+        return
+    for path in [installed, *installed.rglob("*")]:
+        mode = stat.S_IMODE(path.stat().st_mode)
+        runs = path.is_dir() or mode & stat.S_IXUSR
+        path.chmod(mode | stat.S_IROTH | (stat.S_IXOTH if runs else 0))

@@ -1,0 +1,219 @@
+"""The `conclave` command. What a command needs is imported when it runs: children start fast."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.util
+import os
+import sys
+from collections.abc import Generator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import conclave
+from conclave.errors import ConclaveError
+from conclave.settings import AuthMode, Settings, get_settings
+
+_OWN_PACKAGES = ("schema", "workflows", "activities", "api", "worker")
+
+app = typer.Typer(
+    name="conclave",
+    help="Teams of LLM agents as durable workflows.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+DataDir = Annotated[
+    Path | None,
+    typer.Option(
+        help="Where everything is kept; CONCLAVE_DATA_DIR, else ~/.conclave.", show_default=False
+    ),
+]
+
+
+@app.callback()
+def check_own_modules() -> None:
+    """Teams of LLM agents as durable workflows."""
+    root = Path(conclave.__path__[0]).resolve().parent
+    for name in _OWN_PACKAGES:
+        spec = importlib.util.find_spec(name)
+        found = Path(spec.origin).resolve() if spec and spec.origin else None
+        if found is None or found.parent != root / name:
+            raise _refusal(
+                f"The module `{name}` on the import path is not Conclave's ({found}). "
+                "Install Conclave in an environment of its own."
+            )
+
+
+@app.command()
+def up(
+    data_dir: DataDir = None,
+    api_port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the API.")] = 8000,
+    temporal_port: Annotated[int, typer.Option(min=0, max=65535, help="Port of Temporal.")] = 7233,
+    ui_port: Annotated[int, typer.Option(min=0, max=65535, help="Port of Temporal's UI.")] = 8233,
+    auto_ports: Annotated[
+        bool, typer.Option("--auto-ports", help="Take free ports where these are in use.")
+    ] = False,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Worker processes.")] = 1,
+    ready_file: Annotated[
+        Path | None,
+        typer.Option(help="JSON written once everything answers: addresses and processes."),
+    ] = None,
+    env: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="Set for the API and the workers; repeatable."),
+    ] = None,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="Show every line the parts log.")
+    ] = False,
+) -> None:
+    """Run everything on this machine: PostgreSQL, Temporal, workers and the API.
+
+    A part that dies is started again. Ctrl-C stops all of it; the next start goes on where
+    this one stopped.
+    """
+    from conclave.runtime.ready_file import discard_if_dead
+
+    if ready_file is not None:
+        discard_if_dead(ready_file)  # before the slow imports: scripts wait for this file
+
+    from conclave.runtime.plan import Ports, UpOptions, parse_assignments
+    from conclave.runtime.supervisor import up as run_stack
+
+    with _refusing():
+        options = UpOptions(
+            data_dir=_data_dir(data_dir),
+            ports=Ports(api=api_port, temporal=temporal_port, ui=ui_port),
+            auto_ports=auto_ports,
+            workers=workers,
+            ready_file=ready_file.absolute() if ready_file else None,
+            environment=parse_assignments(env or []),
+            verbose=verbose,
+        )
+        asyncio.run(run_stack(options))
+
+
+@app.command()
+def api() -> None:
+    """Run the API alone, against DATABASE_URL and TEMPORAL_ADDRESS, on API_HOST and API_PORT."""
+    import uvicorn
+
+    from conclave.runtime.plan import is_loopback
+
+    settings = _settings()
+    if settings.auth_mode is AuthMode.LOCAL and not is_loopback(settings.api_host):
+        raise _refusal(
+            f"AUTH_MODE=local lets anybody in who can connect, and API_HOST={settings.api_host} "
+            "is not loopback. Set AUTH_MODE=required, or API_HOST=127.0.0.1."
+        )
+    uvicorn.run(
+        "api.app:app",
+        host=settings.api_host,
+        port=settings.api_port,
+        loop="uvloop",
+        workers=1,
+        proxy_headers=False,
+        server_header=False,
+        access_log=False,
+        log_config=None,
+        timeout_graceful_shutdown=10,
+    )
+
+
+@app.command()
+def worker() -> None:
+    """Run one worker alone, against DATABASE_URL and TEMPORAL_ADDRESS."""
+    from worker.main import run
+
+    asyncio.run(run(_settings()))
+
+
+@app.command()
+def migrate() -> None:
+    """Bring DATABASE_URL to this build's schema, and Temporal to its search attributes."""
+    from conclave.runtime import migrations
+    from conclave.runtime.temporal import is_serving, register_search_attributes
+
+    settings = _settings()
+    with _refusing():
+        migrations.upgrade(settings.database_url)
+        typer.echo("Database: current.")
+
+        async def register() -> None:
+            address, namespace = settings.temporal_address, settings.temporal_namespace
+            if not await is_serving(address, namespace):
+                typer.echo(f"Temporal: nothing answers at {address}; nothing registered.")
+                return
+            added = await register_search_attributes(address, namespace)
+            typer.echo(f"Temporal: registered {', '.join(added) or 'before'}.")
+
+        asyncio.run(register())
+
+
+@app.command()
+def token(data_dir: DataDir = None) -> None:
+    """Print the gateway token of this installation, alone on the last line."""
+    from conclave.runtime import files
+    from conclave.runtime.plan import Layout
+
+    with _refusing():
+        layout = Layout(_data_dir(data_dir))
+        files.make_directories(layout)
+        typer.echo(files.installation_secrets(layout)[files.GATEWAY_TOKEN])
+
+
+@app.command()
+def doctor(data_dir: DataDir = None) -> None:
+    """Look for what would keep Conclave from running; exits with 1 if something would."""
+    from conclave.runtime.doctor import examine
+
+    findings = asyncio.run(examine(_settings(), _data_dir(data_dir)))
+    for finding in findings:
+        mark = {True: "ok  ", False: "FAIL", None: "note"}[finding.good]
+        typer.echo(f"{mark}  {finding.subject}: {finding.detail}")
+    if any(finding.good is False for finding in findings):
+        raise typer.Exit(1)
+
+
+def _settings() -> Settings:
+    """Return the environment's settings, refusing values that do not fit by their names."""
+    from pydantic import ValidationError
+
+    try:
+        return get_settings()
+    except ValidationError as error:
+        lines = [
+            f"{str(item['loc'][0]).upper()}: {item['msg']}"
+            for item in error.errors(include_input=False, include_url=False)
+        ]
+        raise _refusal("\n".join(lines)) from None
+
+
+def _data_dir(given: Path | None) -> Path:
+    if given is None:
+        given = Path(os.environ.get("CONCLAVE_DATA_DIR", "~/.conclave"))
+    return given.expanduser().resolve()
+
+
+def _refusal(message: str) -> typer.Exit:
+    typer.echo(message, err=True)
+    return typer.Exit(1)
+
+
+@contextlib.contextmanager
+def _refusing() -> Generator[None]:
+    """Say what went wrong in a sentence; a traceback helps nobody here."""
+    try:
+        yield
+    except ConclaveError as error:
+        raise _refusal(error.message) from error
+    except OSError as error:
+        raise _refusal(str(error)) from error
+
+
+if __name__ == "__main__":
+    sys.exit(app())

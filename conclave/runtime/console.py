@@ -1,0 +1,83 @@
+"""What the person in front of `conclave up` sees: progress, and what the children complain of."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+_COMPLAINT = re.compile(
+    r"\b(warn(ing)?|error|critical|fatal|panic|exception|traceback)\b", re.IGNORECASE
+)
+_LOOK_EVERY_SECONDS = 0.3
+_LONGEST_LINE = 2000
+_LARGEST_LOG = 50 * 1024 * 1024
+
+
+def say(line: str) -> None:
+    """Print a line at once; a closed terminal does not end the stack."""
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()
+
+
+class LogWatcher:
+    """Shows new lines of the children's logs, and keeps the files from growing without end.
+
+    The children write their files themselves: a slow terminal never holds them up.
+    """
+
+    def __init__(self, logs: Mapping[str, Path], *, verbose: bool) -> None:
+        self._logs = logs
+        self._verbose = verbose
+        self._read_to = {name: _size(path) for name, path in logs.items()}
+
+    async def run(self) -> None:
+        """Watch until cancelled."""
+        while True:
+            self.look()
+            await asyncio.sleep(_LOOK_EVERY_SECONDS)
+
+    def look(self) -> None:
+        """Show what is new."""
+        for name, path in self._logs.items():
+            size = _size(path)
+            start = self._read_to[name]
+            if size > start:
+                with path.open("rb") as file:
+                    file.seek(start)
+                    fresh = file.read(1024 * 1024)
+                whole = fresh.rfind(b"\n") + 1 or len(fresh)
+                self._show(name, fresh[:whole].decode(errors="replace"))
+                self._read_to[name] = start + whole
+            if size > _LARGEST_LOG:
+                shutil.copyfile(path, path.with_suffix(".log.1"))
+                path.open("wb").close()  # children append, so they go on at the new end
+                size = 0
+            self._read_to[name] = min(self._read_to[name], size)
+
+    def _show(self, name: str, text: str) -> None:
+        for line in text.splitlines():
+            if line.strip() and (self._verbose or _COMPLAINT.search(line)):
+                say(f"[{name}] {line[:_LONGEST_LINE]}")
+
+
+def tail(path: Path, lines: int = 15) -> str:
+    """Return the last lines of a log."""
+    with contextlib.suppress(OSError):
+        with path.open("rb") as file:
+            file.seek(max(0, _size(path) - 16384))
+            text = file.read().decode(errors="replace")
+        return "\n".join(text.splitlines()[-lines:])
+    return ""
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
