@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from conclave.container import Core
 from fastapi import Depends
 from starlette.requests import HTTPConnection
 
 from api.draining import Draining
+from conclave.container import Core
 from conclave.errors import Unavailable
 from schema.domain.identity import LOCAL_PRINCIPAL, Principal
 

@@ -14,6 +14,7 @@ from typing import cast
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
+from starlette.requests import HTTPConnection
 
 from api.errors import INVALID_BODY
 from conclave.errors import BadRequest
@@ -83,11 +84,14 @@ def _is_json(content_type: str) -> bool:
     )
 
 
-async def refuse_unstorable(request: Request) -> None:
-    """Check path, query and JSON body. A dependency of the whole application.
+async def refuse_unstorable(conn: HTTPConnection) -> None:
+    """Check path, query and JSON body of a request. A dependency of the whole application.
 
     Raises `RequestValidationError` naming the field, `BadRequest` for a body that is not JSON.
     """
+    if not isinstance(conn, Request):
+        return
+    request = conn
     pairs: Iterable[tuple[str, str]] = request.query_params.multi_items()
     for name, text in pairs:
         _refuse(find_flaw(text, ("query", name)))

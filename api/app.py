@@ -1,0 +1,94 @@
+"""The API: four dialects over one core, built without connecting to anything."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+from fastapi import Depends, FastAPI
+
+from api import codec, errors
+from api.dialect import Dialect
+from api.draining import Draining, drain_on_sigterm
+from api.gathering.dialect import GATHERING
+from api.gathering.routes import agents, circles, conversations, events, health, websockets
+from api.input import refuse_unstorable
+from api.middleware import BodyLimit, RequestContext, TrailingSlash
+from api.security import Gate, check_bind
+from api.stream import Hub, running_hub
+from conclave.container import Core, build_core
+from conclave.health.service import product_version
+from conclave.settings import Settings, get_settings
+
+DIALECTS: tuple[Dialect, ...] = (GATHERING,)
+"""The first one also answers for paths that nobody owns."""
+ROUTERS = (
+    health.router,
+    agents.router,
+    circles.router,
+    conversations.router,
+    events.router,
+    websockets.router,
+    events.router,
+    websockets.router,
+    codec.router,
+)
+_DESCRIPTION = """Teams of LLM agents as durable workflows.
+
+Make agents, put them in circles, and let them talk: conversations run as Temporal workflows and
+survive whatever is restarted. Lists are bare arrays with `X-Total-Count`, or pages where `page`
+or `page_size` is sent. Errors are `{"detail": ...}`; unknown fields are ignored.
+"""
+_TAGS = [
+    {"name": "Health", "description": "Whether this process and what it stands on are well."},
+    {"name": "Agents", "description": "Who speaks, with which model, and sessions with one."},
+    {"name": "Circles", "description": "Teams and the rules they talk under."},
+    {"name": "Conversations", "description": "What agents say to each other and to you."},
+    {"name": "Settings", "description": "Model providers and the application's own settings."},
+]
+
+
+def create_app(settings: Settings | None = None, core: Core | None = None) -> FastAPI:
+    """Build the application; `core` is for tests, else the lifespan builds and closes one."""
+    settings = settings or get_settings()
+    draining = Draining()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
+        check_bind(settings)
+        running = core or await build_core(settings)
+        hub = Hub(running.db, running.events, running.bus, running.watchers, draining)
+        app.state.core, app.state.hub = running, hub
+        await hub.start()
+        try:
+            with drain_on_sigterm(draining, settings.drain_seconds):
+                async with running_hub(app.state.core, draining) as app.state.hub:
+                    yield
+        finally:
+            draining.begin()
+            await hub.close()
+            if core is None:
+                await running.close()
+
+    app = FastAPI(
+        title="Conclave",
+        version=product_version(),
+        description=_DESCRIPTION,
+        openapi_tags=_TAGS,
+        lifespan=lifespan,
+        redirect_slashes=False,
+        dependencies=[Depends(refuse_unstorable)],
+    )
+    app.state.draining = draining
+    app.state.core = core
+    for router in ROUTERS:
+        app.include_router(router)
+    errors.install(app, DIALECTS)
+    app.add_middleware(TrailingSlash)
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, dialects=DIALECTS)
+    app.add_middleware(Gate, settings=settings, dialects=DIALECTS)
+    app.add_middleware(RequestContext, dialects=DIALECTS)
+    return app
+
+
+app = create_app()
