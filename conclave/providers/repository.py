@@ -1,0 +1,61 @@
+"""All SQL on provider and application settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pydantic import JsonValue
+from sqlalchemy import func, select
+from sqlalchemy.dialects.postgresql import insert
+
+from conclave.db import Transaction
+from conclave.providers.shapes import StoredProvider
+from schema.tables.settings import ProviderRow, SettingRow
+
+_COLUMNS = (
+    ProviderRow.name,
+    ProviderRow.api_key,
+    ProviderRow.base_url,
+    ProviderRow.default_model,
+    ProviderRow.updated_at,
+)
+
+
+class ProviderRepository:
+    """Provider rows exist only where something was stored."""
+
+    async def all(self, tx: Transaction) -> dict[str, StoredProvider]:
+        """Return every stored provider by name."""
+        rows = await tx.conn.execute(select(*_COLUMNS))
+        found = (StoredProvider.model_validate(row) for row in rows.mappings())
+        return {provider.name: provider for provider in found}
+
+    async def store(
+        self, tx: Transaction, name: str, values: Mapping[str, bytes | str | None]
+    ) -> None:
+        """Set the given columns, making the row where there is none."""
+        statement = insert(ProviderRow).values(name=name, **values)
+        statement = statement.on_conflict_do_update(
+            index_elements=[ProviderRow.name],
+            set_={**values, "updated_at": func.clock_timestamp()},
+        )
+        await tx.conn.execute(statement)
+
+    async def settings(self, tx: Transaction, category: str) -> dict[str, JsonValue]:
+        """Return a category's settings by the part of their key after its dot."""
+        prefix = f"{category}."
+        rows = await tx.conn.execute(
+            select(SettingRow.key, SettingRow.value).where(
+                SettingRow.key.startswith(prefix, autoescape=True)
+            )
+        )
+        return {str(key).removeprefix(prefix): value for key, value in rows.tuples()}
+
+    async def set(self, tx: Transaction, key: str, value: JsonValue) -> None:
+        """Store one setting."""
+        statement = insert(SettingRow).values(key=key, value=value)
+        statement = statement.on_conflict_do_update(
+            index_elements=[SettingRow.key],
+            set_={"value": value, "updated_at": func.clock_timestamp()},
+        )
+        await tx.conn.execute(statement)
