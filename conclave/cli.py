@@ -15,6 +15,7 @@ import typer
 
 import conclave
 from conclave.errors import ConclaveError
+from conclave.logging import configure_logging
 from conclave.settings import AuthMode, Settings, get_settings
 
 _OWN_PACKAGES = ("schema", "workflows", "activities", "api", "worker")
@@ -110,6 +111,7 @@ def api() -> None:
             f"AUTH_MODE=local lets anybody in who can connect, and API_HOST={settings.api_host} "
             "is not loopback. Set AUTH_MODE=required, or API_HOST=127.0.0.1."
         )
+    configure_logging(settings.log_level, settings.log_format)
     uvicorn.run(
         "api.app:app",
         host=settings.api_host,
@@ -127,9 +129,11 @@ def api() -> None:
 @app.command()
 def worker() -> None:
     """Run one worker alone, against DATABASE_URL and TEMPORAL_ADDRESS."""
+    settings = _settings()
+    configure_logging(settings.log_level, settings.log_format)
     from worker.main import run
 
-    asyncio.run(run(_settings()))
+    asyncio.run(run(settings))
 
 
 @app.command()

@@ -35,6 +35,7 @@ class LogWatcher:
         self._logs = logs
         self._verbose = verbose
         self._read_to = {name: _size(path) for name, path in logs.items()}
+        self._in_traceback: set[str] = set()
 
     async def run(self) -> None:
         """Watch until cancelled."""
@@ -62,8 +63,20 @@ class LogWatcher:
 
     def _show(self, name: str, text: str) -> None:
         for line in text.splitlines():
-            if line.strip() and (self._verbose or _COMPLAINT.search(line)):
+            if line.strip() and (self._verbose or self._is_complaint(name, line)):
                 say(f"[{name}] {line[:_LONGEST_LINE]}")
+
+    def _is_complaint(self, name: str, line: str) -> bool:
+        """Whether to show a line; of a traceback the last one, which says what happened."""
+        if line.startswith("Traceback "):
+            self._in_traceback.add(name)
+            return False
+        if name in self._in_traceback:
+            if line.startswith((" ", "\t")):
+                return False
+            self._in_traceback.discard(name)
+            return True
+        return _COMPLAINT.search(line) is not None
 
 
 def tail(path: Path, lines: int = 15) -> str:
