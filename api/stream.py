@@ -17,6 +17,7 @@ from starlette.requests import HTTPConnection
 from api.draining import Draining
 from api.subscriptions import Channel, Ending, Item, Subscription
 from conclave.adapters.bus.watchers import StreamWatchers
+from conclave.container import Core
 from conclave.db import Database
 from conclave.errors import Unavailable
 from conclave.events import Cursor, EventLog, Page
@@ -174,6 +175,17 @@ async def _forever(step: Callable[[], Awaitable[None]]) -> None:
         except Exception:
             log.exception("hub_step_failed")
             await asyncio.sleep(_RESTART_PAUSE)
+
+
+@asynccontextmanager
+async def running_hub(core: Core, draining: Draining) -> AsyncGenerator[Hub]:
+    """Run the hub of a core."""
+    hub = Hub(core.db, core.events, core.bus, core.watchers, draining)
+    await hub.start()
+    try:
+        yield hub
+    finally:
+        await hub.close()
 
 
 def get_hub(conn: HTTPConnection) -> Hub:

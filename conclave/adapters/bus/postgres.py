@@ -41,8 +41,9 @@ def payloads(delta: Delta) -> list[str]:
 
 
 async def _connect(database_url: str, name: str) -> AsyncConnection:
+    _, _, rest = database_url.partition("://")
     return await AsyncConnection.connect(
-        database_url,
+        f"postgresql://{rest}",  # libpq knows no other spelling of the scheme
         autocommit=True,
         application_name=name,
         connect_timeout=5,
