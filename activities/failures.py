@@ -6,15 +6,21 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from datetime import timedelta
 
+from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from conclave.errors import ConclaveError, ProviderUnavailable
+from conclave.logging import get_logger
+
+_UNEXPECTED_TRIES = 8
+_log = get_logger(__name__)
 
 
 @contextmanager
 def translated() -> Generator[None]:
     """Raise ConclaveErrors as ApplicationErrors whose message is public.
 
+    Causes are cut off: their texts may quote prompts or keys, and failures stand in histories.
     The next try waits as long as the provider asked for, where it did.
     """
     try:
@@ -26,4 +32,14 @@ def translated() -> Generator[None]:
             type=error.code,
             non_retryable=not error.retryable,
             next_retry_delay=None if delay is None else timedelta(seconds=delay),
-        ) from error
+        ) from None
+    except ApplicationError:
+        raise
+    except Exception:
+        # A defect of ours: its text may hold anything, so it is logged and not passed on.
+        _log.exception("activity failed unexpectedly")
+        raise ApplicationError(
+            "Internal error",
+            type="internal_error",
+            non_retryable=activity.info().attempt >= _UNEXPECTED_TRIES,
+        ) from None

@@ -7,6 +7,7 @@ process never carries it.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
@@ -83,7 +84,11 @@ class WorkerParts:
 
 
 async def build_core(
-    settings: Settings, *, engine: WorkflowEngine | None = None, name: str = "api"
+    settings: Settings,
+    *,
+    engine: WorkflowEngine | None = None,
+    name: str = "api",
+    environment: Mapping[str, str] = os.environ,
 ) -> Core:
     """Build the services. Nothing needs to be reachable yet but what `name` says to logs."""
     stack = AsyncExitStack()
@@ -119,7 +124,7 @@ async def build_core(
         circles=CircleService(db, events, CircleConversations(events, dispatch, conversations)),
         conversations=conversations,
         providers=ProviderService(
-            db, keys, guard, HttpProviderProbe(guard), PriceMapCatalogue(), os.environ, settings
+            db, keys, guard, HttpProviderProbe(guard), PriceMapCatalogue(), environment, settings
         ),
         health=HealthService(db, engine, settings.conclave_data_dir),
         _stack=stack,

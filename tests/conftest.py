@@ -15,7 +15,9 @@ from conclave.runtime import migrations
 from conclave.runtime.postgres import Postgres
 from conclave.settings import Settings
 from schema.tables.base import Base
+from tests.fakes.model_server import echo
 from tests.harness.servers import running_postgres, running_temporal
+from tests.harness.stack import Stack, running_stack
 
 
 @pytest.hookimpl(wrapper=True)
@@ -75,3 +77,18 @@ async def temporal_address(server_directory: Path) -> AsyncIterator[str]:
     """The address of the session's Temporal dev server, namespace `default`."""
     async with running_temporal(server_directory) as server:
         yield server.address
+
+
+@pytest.fixture(scope="session")
+async def running(postgres_url: str, temporal_address: str) -> AsyncIterator[Stack]:
+    """The session's product: core, worker, scripted model."""
+    async with running_stack(postgres_url, temporal_address) as stack:
+        yield stack
+
+
+@pytest.fixture
+async def stack(running: Stack) -> Stack:
+    """The session's product with a model that echoes. Conversations of earlier tests stay."""
+    running.model.reset()
+    running.model.responder = echo
+    return running

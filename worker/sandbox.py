@@ -8,11 +8,12 @@ was not named raises, so that what is reloaded for every run stays small and del
 from __future__ import annotations
 
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
-
-PASSED_THROUGH = ("pydantic", "pydantic_core", "annotated_types", "typing_extensions")
+from temporalio.workflow import SandboxImportNotificationPolicy
 
 
 def sandboxed_runner() -> SandboxedWorkflowRunner:
     """Return the runner of every worker and replayer."""
-    restrictions = SandboxRestrictions.default.with_passthrough_modules(*PASSED_THROUGH)
+    restrictions = SandboxRestrictions.default.with_import_notification_policy(
+        SandboxImportNotificationPolicy.RAISE_ON_UNINTENTIONAL_PASSTHROUGH
+    )
     return SandboxedWorkflowRunner(restrictions=restrictions)

@@ -16,7 +16,7 @@ from temporalio import workflow
 from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
-    from schema.domain.conversations import ConversationStatus, TurnStrategy
+    from schema.domain.conversations import ConversationStatus
     from schema.domain.inbox import InboxItem
     from schema.payloads import names
     from schema.payloads.agent_turn import CallOutcome, CompleteInput, CompleteResult
@@ -33,7 +33,7 @@ with workflow.unsafe.imports_passed_through():
         WakeInput,
     )
     from workflows import agent_turn, policies, visibility
-    from workflows.turn_order import choose_speaker, drop_agent, note_spoken
+    from workflows.turn_order import Choice, choose_speaker, drop_agent, note_spoken
 
 HISTORY_EVENTS = 600
 """A run continues as new at the first turn boundary past this many events, or when the server
@@ -119,16 +119,16 @@ class ConversationWorkflow:
         if not state.floor.agent_ids:
             await self._fail("No agent is left to speak", item)
             return
-        speaker = choose_speaker(state.floor, item, workflow.random())
-        self._speaking = speaker
+        choice = choose_speaker(state.floor, item, workflow.random())
+        self._speaking = choice.agent_id
         self._show()
-        turn = asyncio.create_task(self._speak(speaker, item))
+        turn = asyncio.create_task(self._speak(choice.agent_id, item))
         try:
             while not turn.done():
                 await workflow.wait_condition(lambda: turn.done() or self._must_look)
                 if self._must_look:
                     await self._look(turn)
-            await self._note(speaker, item, turn.result())
+            await self._note(choice, item, turn.result())
         except ActivityError as error:
             if is_cancelled_exception(error):
                 self._answer(item, AdvanceOutcome.REFUSED)
@@ -157,27 +157,25 @@ class ConversationWorkflow:
         label = state.labels.get(speaker, f"agent {speaker}")
         return await agent_turn.speak(call, f"{label}, turn {call.turn}")
 
-    async def _note(self, speaker: int, item: InboxItem | None, result: CompleteResult) -> None:
+    async def _note(self, choice: Choice, item: InboxItem | None, result: CompleteResult) -> None:
         """Take over what the record says after a call."""
         state = self._state
         before = state.status
         match result.outcome:
             case CallOutcome.SPOKEN:
-                was_called = item is not None and item.agent_id is not None
-                by_order = not was_called and state.floor.strategy is not TurnStrategy.FREE_FORM
                 state.turn_count = result.turn
                 state.status = result.status
                 state.spent_micro_usd += result.cost_micro_usd
-                note_spoken(state.floor, speaker, result, in_order=by_order)
+                note_spoken(state.floor, choice, result)
                 self._answer(item, AdvanceOutcome.SPOKEN, result.turn)
             case CallOutcome.ALREADY_ANSWERED:
                 self._answer(item, AdvanceOutcome.SPOKEN, result.turn)
             case CallOutcome.PAUSED:
                 state.status = ConversationStatus.PAUSED
             case CallOutcome.AGENT_GONE:
-                drop_agent(state.floor, speaker)
-                if item is not None and item.agent_id == speaker:
-                    await self._refuse(item, f"Agent {speaker} is gone or offline")
+                drop_agent(state.floor, choice.agent_id)
+                if item is not None and item.agent_id == choice.agent_id:
+                    await self._refuse(item, f"Agent {choice.agent_id} is gone or offline")
             case CallOutcome.BEHIND:
                 pass
             case CallOutcome.ENDED | CallOutcome.SUPERSEDED:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from random import Random
+from typing import NamedTuple
 
 from schema.domain.conversations import TurnStrategy
 from schema.domain.inbox import InboxItem
@@ -10,37 +11,48 @@ from schema.payloads.agent_turn import CompleteResult
 from schema.payloads.conversations import Floor
 
 
-def choose_speaker(floor: Floor, item: InboxItem | None, random: Random) -> int:
+class Choice(NamedTuple):
+    """Who speaks, and whether that is by the order of the round: it goes on from there."""
+
+    agent_id: int
+    in_order: bool
+
+
+def choose_speaker(floor: Floor, item: InboxItem | None, random: Random) -> Choice:
     """Return the agent whose turn it is.
 
     A request that names an agent is obeyed. Else the strategy decides, on whom the last
     message (the request's prompt, if it has one) calls upon and on who spoke lately.
     """
     if item is not None and item.agent_id is not None:
-        return item.agent_id
-    if item is not None and item.prompted:
-        called = [agent for agent in item.mentions if agent in floor.agent_ids]
-    else:
-        called = [
-            agent
-            for agent in floor.mentioned
-            if agent in floor.agent_ids and agent != floor.last_speaker
-        ]
+        return Choice(item.agent_id, in_order=False)
+    called = _called(floor, item)
     match floor.strategy:
         case TurnStrategy.ROUND_ROBIN:
             return _next_in_order(floor, floor.agent_ids)
         case TurnStrategy.MENTION_BASED:
-            return called[0] if called else _next_in_order(floor, _not_last(floor))
+            return Choice(called[0], False) if called else _next_in_order(floor, _not_last(floor))
         case TurnStrategy.FREE_FORM:
-            return called[0] if called else random.choice(_not_lately(floor))
+            return Choice(called[0] if called else random.choice(_not_lately(floor)), False)
         case TurnStrategy.FACILITATOR_LED:
             return _facilitated(floor, called)
 
 
-def note_spoken(floor: Floor, speaker: int, reply: CompleteResult, *, in_order: bool) -> None:
+def _called(floor: Floor, item: InboxItem | None) -> list[int]:
+    if item is not None and item.prompted:
+        return [agent for agent in item.mentions if agent in floor.agent_ids]
+    return [
+        agent
+        for agent in floor.mentioned
+        if agent in floor.agent_ids and agent != floor.last_speaker
+    ]
+
+
+def note_spoken(floor: Floor, choice: Choice, reply: CompleteResult) -> None:
     """Remember who spoke and whom the reply calls upon."""
+    speaker = choice.agent_id
     floor.last_speaker = speaker
-    if in_order:
+    if choice.in_order:
         floor.last_in_order = speaker
     floor.recent = [*floor.recent, speaker][-len(floor.agent_ids) :]
     names_next = floor.strategy is TurnStrategy.FACILITATOR_LED and speaker == floor.facilitator_id
@@ -55,17 +67,17 @@ def drop_agent(floor: Floor, agent_id: int) -> None:
         floor.strategy = TurnStrategy.ROUND_ROBIN
 
 
-def _facilitated(floor: Floor, called: list[int]) -> int:
+def _facilitated(floor: Floor, called: list[int]) -> Choice:
     facilitator = floor.facilitator_id
     if facilitator is None:
         return _next_in_order(floor, floor.agent_ids)
     if floor.last_speaker != facilitator:
-        return facilitator
+        return Choice(facilitator, in_order=False)
     others = [agent for agent in floor.agent_ids if agent != facilitator]
     chosen = [agent for agent in called if agent != facilitator]
     if chosen:
-        return chosen[0]
-    return _next_in_order(floor, others) if others else facilitator
+        return Choice(chosen[0], in_order=False)
+    return _next_in_order(floor, others) if others else Choice(facilitator, in_order=False)
 
 
 def _not_last(floor: Floor) -> list[int]:
@@ -78,9 +90,9 @@ def _not_lately(floor: Floor) -> list[int]:
     return [agent for agent in floor.agent_ids if agent not in lately] or _not_last(floor)
 
 
-def _next_in_order(floor: Floor, candidates: list[int]) -> int:
+def _next_in_order(floor: Floor, candidates: list[int]) -> Choice:
     """Return the first candidate after the last one that spoke in its order."""
     order = floor.agent_ids
     start = order.index(floor.last_in_order) + 1 if floor.last_in_order in order else 0
     rotated = order[start:] + order[:start]
-    return next(agent for agent in rotated if agent in candidates)
+    return Choice(next(agent for agent in rotated if agent in candidates), in_order=True)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+from decimal import Decimal
+
 from schema.domain.base import Shape
 from schema.domain.conversations import (
     Conversation,
@@ -39,6 +42,20 @@ class Advanced(Shape):
     conversation: Conversation
     messages: list[Message]
     finished: bool
+
+
+class TurnSnapshot(Shape):
+    """What a turn left of its conversation: the stored answer of the request it answers."""
+
+    status: ConversationStatus
+    turn_count: int
+    message_count: int
+    execution: int
+    workflow_id: str
+    cost_usd: Decimal
+    updated_at: datetime
+    ended_at: datetime | None
+    reason: str | None = None
 
 
 class ConversationFilter(Shape):

@@ -252,7 +252,7 @@ class ConversationRepository:
                 CircleMemberRow.circle_id == circle_id
             )
         )
-        return {agent_id: role for agent_id, role in rows.tuples()}
+        return {agent_id: role for agent_id, role in rows}
 
     async def running_in_circle(
         self, tx: Transaction, circle_id: int, statuses: Sequence[ConversationStatus] | None

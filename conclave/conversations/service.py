@@ -16,6 +16,7 @@ from conclave.conversations.commands import (
     Advanced,
     ConversationFilter,
     CreateConversation,
+    TurnSnapshot,
 )
 from conclave.conversations.dispatch import TARGET_KIND, ConversationDispatch
 from conclave.conversations.errors import (
@@ -290,12 +291,8 @@ class ConversationService:
                     raise ConversationEnded(conversation_id, stored.status)
                 raise TurnFailed(str(answer.get("error") or "The turn failed"))
             added = await self._conversations.answer_messages(tx, conversation_id, inbox_id)
-        then = stored.model_copy(
-            update={
-                "status": ConversationStatus(str(answer["status"])),
-                "turn_count": entry.turn,
-            }
-        )
+        snapshot = TurnSnapshot.model_validate(answer)
+        then = stored.model_copy(update=dict(snapshot))
         return Advanced(conversation=then, messages=added, finished=True)
 
     async def _stored(

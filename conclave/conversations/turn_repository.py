@@ -12,6 +12,7 @@ from decimal import Decimal
 from pydantic import JsonValue
 from sqlalchemy import and_, case, delete, func, insert, literal, select, update
 
+from conclave.conversations.commands import TurnSnapshot
 from conclave.db import Transaction
 from conclave.mailbox import WAITING
 from schema.domain.agents import AgentConfig, Personality
@@ -20,6 +21,7 @@ from schema.domain.conversations import ConversationStatus, Message, MessageRole
 from schema.domain.inbox import InboxStatus
 from schema.domain.llm import ModelReply
 from schema.payloads.agent_turn import CompleteInput
+from schema.payloads.names import conversation_workflow_id
 from schema.tables.agents import AgentRow
 from schema.tables.circles import CircleRow
 from schema.tables.conversations import ConversationRow, MessageRow
@@ -197,7 +199,7 @@ class TurnRepository:
         rows = await tx.conn.execute(
             select(AgentRow.id, AgentRow.name).where(AgentRow.id.in_(agent_ids))
         )
-        names = {agent_id: name for agent_id, name in rows.tuples()}
+        names = {agent_id: name for agent_id, name in rows}
         return {agent_id: names[agent_id] for agent_id in agent_ids if agent_id in names}
 
     async def reserve(
@@ -263,7 +265,7 @@ class TurnRepository:
         agent_name: str,
         mentions: list[int],
         ends: bool,
-    ) -> tuple[Message, ConversationStatus] | None:
+    ) -> tuple[Message, TurnSnapshot] | None:
         """Commit the reply, the usage and the settled cost; None where the fence was lost."""
         speaks_last = not reply.tool_calls
         status = case(
@@ -290,11 +292,21 @@ class TurnRepository:
                 ended_at=case((literal(ends), func.clock_timestamp()), else_=None),
                 updated_at=func.clock_timestamp(),
             )
-            .returning(ConversationRow.last_seq, ConversationRow.status)
+            .returning(
+                ConversationRow.status,
+                ConversationRow.turn_count,
+                ConversationRow.last_seq.label("message_count"),
+                ConversationRow.execution,
+                ConversationRow.cost_usd,
+                ConversationRow.updated_at,
+                ConversationRow.ended_at,
+            )
         )
-        moved = (await tx.conn.execute(fenced)).one_or_none()
+        moved = (await tx.conn.execute(fenced)).mappings().one_or_none()
         if moved is None:
             return None
+        workflow_id = conversation_workflow_id(call.conversation_id, moved["execution"])
+        snapshot = TurnSnapshot.model_validate({**moved, "workflow_id": workflow_id})
         settled = (
             update(ModelCallRow)
             .where(ModelCallRow.id == call_id)
@@ -312,7 +324,7 @@ class TurnRepository:
             insert(MessageRow)
             .values(
                 conversation_id=call.conversation_id,
-                seq=moved.last_seq,
+                seq=snapshot.message_count,
                 role=MessageRole.ASSISTANT,
                 agent_id=call.agent_id,
                 agent_name=agent_name,
@@ -331,7 +343,7 @@ class TurnRepository:
             .returning(*MessageRow.__table__.c)
             .add_cte(settled)
         )
-        return Message.model_validate(added.mappings().one()), ConversationStatus(moved.status)
+        return Message.model_validate(added.mappings().one()), snapshot
 
     async def committed_reply(
         self, tx: Transaction, call: CompleteInput

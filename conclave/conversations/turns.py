@@ -174,13 +174,14 @@ class TurnService:
                 ends=ends,
             )
             if committed is not None:
-                message, status = committed
+                message, snapshot = committed
+                status = snapshot.status
                 if call.inbox_id is not None and not reply.tool_calls:
                     await self._mailbox.settle(
                         tx,
                         target=stream_of(call.conversation_id),
                         status=InboxStatus.DONE,
-                        answer={"status": status.value, "turn_count": call.turn},
+                        answer=snapshot.model_dump(mode="json"),
                         inbox_id=call.inbox_id,
                     )
                 event = message_event(
