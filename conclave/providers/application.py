@@ -73,7 +73,8 @@ class ApplicationService:
 
     async def _is_connected(self) -> bool:
         try:
-            async with self._db.transaction():
+            async with self._db.transaction() as tx:
+                await self._repository.ping(tx)
                 return True
         except Unavailable:
             return False

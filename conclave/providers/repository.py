@@ -41,6 +41,10 @@ class ProviderRepository:
         )
         await tx.conn.execute(statement)
 
+    async def ping(self, tx: Transaction) -> None:
+        """Ask for nothing: a pooled connection may have died unseen."""
+        await tx.conn.execute(select(1))
+
     async def settings(self, tx: Transaction, category: str) -> dict[str, JsonValue]:
         """Return a category's settings by the part of their key after its dot."""
         prefix = f"{category}."
@@ -49,7 +53,7 @@ class ProviderRepository:
                 SettingRow.key.startswith(prefix, autoescape=True)
             )
         )
-        return {str(key).removeprefix(prefix): value for key, value in rows.tuples()}
+        return {str(key).removeprefix(prefix): value for key, value in rows}
 
     async def set(self, tx: Transaction, key: str, value: JsonValue) -> None:
         """Store one setting."""
