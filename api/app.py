@@ -12,10 +12,11 @@ from api.dialect import Dialect
 from api.draining import Draining, drain_on_sigterm
 from api.gathering.dialect import GATHERING
 from api.gathering.routes import agents, circles, conversations, events, health, websockets
+from api.gathering.routes import settings as settings_routes
 from api.input import refuse_unstorable
 from api.middleware import BodyLimit, RequestContext, TrailingSlash
 from api.security import Gate, check_bind
-from api.stream import Hub, running_hub
+from api.stream import running_hub
 from conclave.container import Core, build_core
 from conclave.health.service import product_version
 from conclave.settings import Settings, get_settings
@@ -29,8 +30,7 @@ ROUTERS = (
     conversations.router,
     events.router,
     websockets.router,
-    events.router,
-    websockets.router,
+    settings_routes.router,
     codec.router,
 )
 _DESCRIPTION = """Teams of LLM agents as durable workflows.
@@ -57,16 +57,13 @@ def create_app(settings: Settings | None = None, core: Core | None = None) -> Fa
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         check_bind(settings)
         running = core or await build_core(settings)
-        hub = Hub(running.db, running.events, running.bus, running.watchers, draining)
-        app.state.core, app.state.hub = running, hub
-        await hub.start()
+        app.state.core = running
         try:
             with drain_on_sigterm(draining, settings.drain_seconds):
-                async with running_hub(app.state.core, draining) as app.state.hub:
+                async with running_hub(running, draining) as app.state.hub:
                     yield
         finally:
             draining.begin()
-            await hub.close()
             if core is None:
                 await running.close()
 

@@ -44,6 +44,7 @@ async def _subscription(
 
 @router.get(
     "/conversations/{conversation_id}/events",
+    status_code=200,
     summary="Watch a conversation",
     description=(
         "Server-sent events, each `{type, data, timestamp, seq}`. `id` is the event's `seq` in the"

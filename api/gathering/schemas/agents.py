@@ -33,11 +33,18 @@ class ShownStatus(StrEnum):
     @classmethod
     def of(cls, status: AgentStatus) -> ShownStatus:
         """Return how a status is shown."""
-        return cls(status.value) if status.value in cls else cls.OFFLINE
+        return _SHOWN.get(status, cls.OFFLINE)
 
     def meaning(self) -> frozenset[AgentStatus]:
         """Return the statuses that are shown as this one."""
         return frozenset(status for status in AgentStatus if ShownStatus.of(status) is self)
+
+
+_SHOWN = {
+    AgentStatus.IDLE: ShownStatus.IDLE,
+    AgentStatus.BUSY: ShownStatus.BUSY,
+    AgentStatus.ACTIVE: ShownStatus.ACTIVE,
+}
 
 
 class AgentIn(BaseModel):

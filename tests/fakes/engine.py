@@ -1,0 +1,57 @@
+"""A durable engine that only remembers what it was told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from conclave.errors import Unavailable
+from schema.payloads.conversations import (
+    AdvanceInput,
+    AdvanceOutcome,
+    AdvanceResult,
+    ConversationState,
+)
+
+
+@dataclass
+class FakeEngine:
+    """Implements `conclave.ports.WorkflowEngine`; `down` makes every call fail."""
+
+    started: list[ConversationState] = field(default_factory=list[ConversationState])
+    woken: list[ConversationState] = field(default_factory=list[ConversationState])
+    asked: list[AdvanceInput] = field(default_factory=list[AdvanceInput])
+    workers: int = 1
+    down: bool = False
+
+    def reset(self) -> None:
+        """Forget everything and be well again."""
+        self.started.clear()
+        self.woken.clear()
+        self.asked.clear()
+        self.workers = 1
+        self.down = False
+
+    def _answer(self) -> None:
+        if self.down:
+            raise Unavailable("Temporal cannot be reached.", dependency="temporal")
+
+    async def start_conversation(self, state: ConversationState) -> None:
+        self._answer()
+        self.started.append(state)
+
+    async def wake_conversation(self, state: ConversationState) -> None:
+        self._answer()
+        self.woken.append(state)
+
+    async def advance(
+        self, state: ConversationState, message: AdvanceInput, *, started: bool
+    ) -> AdvanceResult:
+        self._answer()
+        self.asked.append(message)
+        return AdvanceResult(outcome=AdvanceOutcome.ACCEPTED)
+
+    async def is_reachable(self) -> bool:
+        return not self.down
+
+    async def live_workers(self) -> int:
+        return 0 if self.down else self.workers
