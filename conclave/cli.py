@@ -138,23 +138,33 @@ def worker() -> None:
 
 @app.command()
 def migrate() -> None:
-    """Bring DATABASE_URL to this build's schema, and Temporal to its search attributes."""
+    """Bring DATABASE_URL to this build's schema, and Temporal to its search attributes.
+
+    Waits a while for a TEMPORAL_ADDRESS that is set and fails when it stays silent; without one
+    the default address is tried once.
+    """
+    from sqlalchemy.exc import OperationalError
+
     from conclave.runtime import migrations
-    from conclave.runtime.temporal import is_serving, register_search_attributes
+    from conclave.runtime.temporal import register_search_attributes, until_serving
 
     settings = _settings()
+    address, namespace = settings.temporal_address, settings.temporal_namespace
+    named = "TEMPORAL_ADDRESS" in os.environ
+
+    async def register() -> None:
+        if not await until_serving(address, namespace, seconds=30 if named else 0):
+            typer.echo(f"Temporal: {address} does not answer for {namespace}.", err=True)
+            raise typer.Exit(1 if named else 0)
+        added = await register_search_attributes(address, namespace)
+        typer.echo(f"Temporal: registered {', '.join(added) or 'before'}.")
+
     with _refusing():
-        migrations.upgrade(settings.database_url)
+        try:
+            migrations.upgrade(settings.database_url)
+        except OperationalError as error:
+            raise _refusal(f"Database: {str(error.orig).strip()}") from None
         typer.echo("Database: current.")
-
-        async def register() -> None:
-            address, namespace = settings.temporal_address, settings.temporal_namespace
-            if not await is_serving(address, namespace):
-                typer.echo(f"Temporal: nothing answers at {address}; nothing registered.")
-                return
-            added = await register_search_attributes(address, namespace)
-            typer.echo(f"Temporal: registered {', '.join(added) or 'before'}.")
-
         asyncio.run(register())
 
 

@@ -11,8 +11,15 @@ from collections.abc import Mapping
 from pathlib import Path
 
 _COMPLAINT = re.compile(
-    r"\b(warn(ing)?|error|critical|fatal|panic|exception|traceback)\b", re.IGNORECASE
+    r"\[(warning|error|critical) *\]"  # our own, for people
+    r'|"level": "(warning|error|critical)"'  # our own, as JSON
+    r"|\b(WARNING|ERROR|FATAL|PANIC): "  # PostgreSQL
+    r"|\blevel=(WARN|ERROR)\b"  # Temporal
+    r"|^(warning|error|fatal)\b",
+    re.IGNORECASE,
 )
+_HARMLESS = re.compile(r"Frontend is not healthy yet")
+"""What a server says of being asked while it starts."""
 _LOOK_EVERY_SECONDS = 0.3
 _LONGEST_LINE = 2000
 _LARGEST_LOG = 50 * 1024 * 1024
@@ -76,7 +83,7 @@ class LogWatcher:
                 return False
             self._in_traceback.discard(name)
             return True
-        return _COMPLAINT.search(line) is not None
+        return _COMPLAINT.search(line) is not None and _HARMLESS.search(line) is None
 
 
 def tail(path: Path, lines: int = 15) -> str:

@@ -136,6 +136,14 @@ class Postgres:
                     found.append(process)
         return found
 
+    def accepts_connections(self) -> bool:
+        """Whether the server says so in its lock file: asking by connecting fills its log."""
+        try:
+            lines = (self.cluster / "postmaster.pid").read_text().splitlines()
+        except OSError:
+            return False
+        return len(lines) >= 8 and lines[7].strip() == "ready"
+
     def create_database(self, name: str = DATABASE) -> None:
         """Create a database unless it exists. Raises psycopg.OperationalError while starting."""
         with psycopg.connect(self.url("postgres"), autocommit=True, connect_timeout=5) as conn:

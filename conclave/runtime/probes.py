@@ -28,6 +28,8 @@ async def http_says_ok(port: int, path: str) -> bool:
 
 async def database_exists(postgres: Postgres) -> bool:
     """Whether the server answers and the product's database is there, made if need be."""
+    if not postgres.accepts_connections():
+        return False
     try:
         await asyncio.to_thread(postgres.create_database)
     except psycopg.OperationalError:

@@ -66,9 +66,11 @@ class Supervisor:
         try:
             await self._run_until_told()
         finally:
+            watcher.look()
+            if not self._options.verbose:
+                watching.cancel()  # what they say of each other's end is for their logs
             await self._drain()
             watching.cancel()
-            watcher.look()
 
     async def _run_until_told(self) -> None:
         starting = asyncio.create_task(self._start())
@@ -199,6 +201,7 @@ class Supervisor:
         for group in order:
             going = [self._children[name] for name in group if name in self._children]
             await asyncio.gather(*(self._stop_one(child, say) for child in going))
+        self._layout.children.unlink(missing_ok=True)
         if self._children:
             say("Conclave is down.")
 

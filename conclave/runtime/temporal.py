@@ -120,6 +120,18 @@ async def is_serving(address: str, namespace: str) -> bool:
     return False
 
 
+async def until_serving(address: str, namespace: str, *, seconds: float) -> bool:
+    """Wait for the server; return whether it answers by then."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + seconds
+    while True:
+        if await is_serving(address, namespace):
+            return True
+        if loop.time() >= deadline:
+            return False
+        await asyncio.sleep(0.2)
+
+
 def _binary() -> Path:
     beside = Path(sys.executable).parent / "temporal"
     if beside.exists():
