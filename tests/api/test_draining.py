@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from types import FrameType
 
 import pytest
@@ -13,7 +14,7 @@ from tests.waiting import until
 
 
 @pytest.fixture
-def told():
+def told() -> Iterator[list[int]]:
     """Numbers of the signals the server's own handler got."""
     numbers: list[int] = []
 
@@ -25,7 +26,7 @@ def told():
     signal.signal(signal.SIGTERM, before)
 
 
-async def test_draining_begins_before_the_server_is_told(told):
+async def test_draining_begins_before_the_server_is_told(told: list[int]):
     draining = Draining()
     with drain_on_sigterm(draining, grace=0.2):
         os.kill(os.getpid(), signal.SIGTERM)
@@ -34,7 +35,7 @@ async def test_draining_begins_before_the_server_is_told(told):
         await until(lambda: told == [signal.SIGTERM])
 
 
-async def test_a_second_signal_cuts_the_grace_short(told):
+async def test_a_second_signal_cuts_the_grace_short(told: list[int]):
     draining = Draining()
     with drain_on_sigterm(draining, grace=3600):
         os.kill(os.getpid(), signal.SIGTERM)
@@ -43,7 +44,7 @@ async def test_a_second_signal_cuts_the_grace_short(told):
         await until(lambda: told == [signal.SIGTERM])
 
 
-async def test_the_servers_handler_comes_back_afterwards(told):
+async def test_the_servers_handler_comes_back_afterwards(told: list[int]):
     handler = signal.getsignal(signal.SIGTERM)
     with drain_on_sigterm(Draining(), grace=1):
         assert signal.getsignal(signal.SIGTERM) is not handler

@@ -59,9 +59,7 @@ def offered(app: FastAPI) -> dict[Endpoint, APIRoute | None]:
     return found
 
 
-pytestmark = pytest.mark.skipif(
-    not TABLE.exists(), reason="the contract is not beside this checkout"
-)
+with_table = pytest.mark.skipif(not TABLE.exists(), reason="no table beside this checkout")
 
 
 @with_table
