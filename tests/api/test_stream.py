@@ -16,7 +16,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from api.stream import Hub
-from api.subscriptions import QUEUE_LIMIT, Channel, Ending
+from api.subscriptions import QUEUE_LIMIT, Channel, Ending, Subscription
 from conclave.adapters.bus.postgres import PostgresBus
 from conclave.agents.commands import CreateAgent
 from conclave.circles.commands import CreateCircle
@@ -182,15 +182,17 @@ async def test_text_of_an_older_attempt_and_behind_its_message_is_left_out(
 
 
 async def test_a_commit_held_back_by_another_transaction_is_told_without_the_poll(
-    live: Live, conversation: Conversation, postgres_url: str
+    live: Live, conversation: Conversation, postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("api.stream.POLL_SECONDS", 60.0)
+    hub: Hub = live.app.state.hub
     async with await AsyncConnection.connect(postgres_url) as older:
         await older.execute("SELECT pg_current_xact_id()")
         async with event_source(events_url(live, conversation)) as source:
             await append(live, said(conversation.id))
-            waiting = asyncio.create_task(source.next())
+            await until(lambda: hub._held_wait > 0.01, what="the hub to see what is held back")
             await older.rollback()
-            assert (await waiting).event == "conversation.message"
+            assert (await source.next()).event == "conversation.message"
 
 
 async def test_the_first_delta_takes_a_few_milliseconds(
@@ -260,13 +262,16 @@ async def test_sockets_show_their_channel_alone(live: Live, conversation: Conver
         f"agents/{agent_id}": ["agent", "part"],
         f"conversations/{conversation.id}": ["own"],
     }
-    last = said(558, circle_id=circle.id, data={"n": "last", "agent_ids": [agent_id]})
+    everybodys = {"n": "last", "agent_ids": [agent_id]}
+    last = said(conversation.id, circle_id=circle.id, data=everybodys)
     for channel, notes in wanted.items():
         async with connect(f"{live.ws}/ws/{channel}") as socket:
             assert (await heard(socket))["type"] == "connection.established"
             await append(live, in_circle, of_agent, taking_part, own, last)
-            frames = [await heard(socket) for _ in notes]
-        assert [frame["data"]["n"] for frame in frames] == notes
+            frames = [await heard(socket)]
+            while frames[-1]["data"]["n"] != "last":
+                frames.append(await heard(socket))
+        assert [frame["data"]["n"] for frame in frames] == [*notes, "last"]
         assert {frame["channel"] for frame in frames} == {channel}
         assert {"type", "data", "timestamp", "channel"} <= frames[0].keys()
 
@@ -364,32 +369,36 @@ async def test_a_client_that_lags_too_far_is_cut_off(live: Live) -> None:
         assert [item async for item in subscription.items()] == []
 
 
-async def test_a_page_break_between_events_out_of_order_is_mended_from_the_record(
+async def test_a_gap_between_what_the_hub_offers_is_mended_from_the_record(
     live: Live, conversation: Conversation
 ) -> None:
-    hub: Hub = live.app.state.hub
     number = conversation.id
     channel = Channel("c", conversation_id=number)
-    async with hub.subscribe(channel, LOCAL_PRINCIPAL) as subscription:
-        await append(live, said(number, 1), said(number, 2))
+    subscription = Subscription(live.core.db, live.core.events, channel, LOCAL_PRINCIPAL)
+    await subscription.begin(None)
+    async with aclosing(subscription.items()) as items:
+        subscription.offer(delta(number, "the replay is over"))
+        assert isinstance(await anext(items), Delta)
+        await append(live, *(said(number, turn) for turn in range(1, 5)))
         async with live.core.db.transaction() as tx:
             stored = await live.core.events.of_stream(tx, conversation_stream(number), after_seq=1)
-        subscription.offer(stored[1])
-        async with aclosing(subscription.items()) as items:
-            seen = [await anext(items) for _ in range(2)]
-            await append(live, said(number, 3))
-            seen.append(await anext(items))
-        assert [item.seq for item in seen if isinstance(item, Event)] == [2, 3, 4]
+        for event in (stored[2], stored[1], stored[0], stored[3]):
+            subscription.offer(event)
+        seen = [await anext(items) for _ in range(4)]
+    assert [item.seq for item in seen if isinstance(item, Event)] == [2, 3, 4, 5]
 
 
 async def test_the_core_is_woken_by_the_next_event_of_a_stream(live: Live) -> None:
-    waiting = asyncio.create_task(live.core.watchers.changed("s", timeout=60))
-
-    async def woken() -> bool:
+    hub: Hub = live.app.state.hub
+    async with hub.subscribe(Channel("dashboard"), LOCAL_PRINCIPAL):
+        waiting = asyncio.create_task(live.core.watchers.changed("s", timeout=60))
+        await until(lambda: bool(live.core.watchers), what="the watcher")
         await append(live, said(1, stream="s"))
-        return waiting.done()
+        await until(waiting.done, what="the watcher to be woken")
 
-    await until(woken, timeout=5, what="the watcher to be woken")
+
+async def test_the_core_is_woken_where_nobody_watched_before(live: Live) -> None:
+    await asyncio.wait_for(live.core.watchers.changed("s", timeout=60), 10)
 
 
 async def test_streams_go_on_after_postgres_closed_the_connections_of_the_bus(
