@@ -12,11 +12,12 @@ from tests.fakes.model_server import ModelServer
 
 
 @pytest.fixture(scope="session")
-def gateway() -> LiteLLMGateway:
+async def gateway() -> AsyncIterator[LiteLLMGateway]:
     """litellm takes seconds to import: once a session."""
     gateway = LiteLLMGateway()
     gateway.load()
-    return gateway
+    yield gateway
+    await gateway.close()
 
 
 @pytest.fixture(scope="session")

@@ -315,3 +315,15 @@ async def test_openai_like_providers_are_called_at_their_base_url(
     assert reply.text == "reply to hello #1"
     assert reply.cost_usd > 0
     assert model_server.requests[0].body["model"] == model
+
+
+@pytest.mark.parametrize("model", ["gpt-5", "o3-mini"])
+async def test_a_reasoning_model_gets_only_the_parameters_it_takes(
+    gateway: LiteLLMGateway, access: ProviderAccess, model_server: ModelServer, model: str
+):
+    await gateway.complete(a_request(model=model), access, Heard())
+
+    body = model_server.requests[0].body
+    assert body["max_completion_tokens"] == 100
+    assert "max_tokens" not in body
+    assert "temperature" not in body

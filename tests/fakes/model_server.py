@@ -77,13 +77,14 @@ Behaviour = Reply | Failure | Hang | Disconnect
 
 @dataclass(frozen=True)
 class Received:
-    """A request as it arrived; `n` counts from 1, `at` is Unix time."""
+    """A request as it arrived; `n` counts from 1, `at` is Unix time, `peer` the client's port."""
 
     n: int
     path: str
     body: Json
     headers: dict[str, str]
     at: float
+    peer: int = 0
 
     @property
     def last_user_text(self) -> str:
@@ -215,7 +216,9 @@ class ModelServer:
         body = json.loads(await request.read())
         if request.path.endswith("/chat/completions"):
             self._count += 1
-        return Received(self._count, request.path, body, dict(request.headers), at)
+        address = request.transport.get_extra_info("peername") if request.transport else None
+        peer = int(address[1]) if address else 0
+        return Received(self._count, request.path, body, dict(request.headers), at, peer)
 
     def _note(self, event: str, received: Received) -> None:
         if self._log_file is None:
@@ -225,6 +228,7 @@ class ModelServer:
             "event": event,
             "n": received.n,
             "time": time.time(),
+            "peer": received.peer,
             "model": received.body.get("model"),
             "last_user_text": received.last_user_text[:300],
             "messages": len(received.body.get("messages") or []),
@@ -284,7 +288,8 @@ class ModelServer:
             last.append(chunk([{"index": 0, "delta": {}, "finish_reason": _finish(reply)}]))
         if reply.send_usage and (received.body.get("stream_options") or {}).get("include_usage"):
             last.append(chunk([], usage=_usage(received, reply)))
-        last.append(b"data: [DONE]\n\n")
+        if reply.send_finish:
+            last.append(b"data: [DONE]\n\n")
         await response.write(b"".join(last))
         await response.write_eof()
         return response
