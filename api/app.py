@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
+import structlog
 from fastapi import Depends, FastAPI
 
 from api import codec, errors
@@ -19,6 +20,7 @@ from api.security import Gate, check_bind
 from api.stream import running_hub
 from conclave.container import Core, build_core
 from conclave.health.service import product_version
+from conclave.logging import configure_logging
 from conclave.settings import Settings, get_settings
 
 DIALECTS: tuple[Dialect, ...] = (GATHERING,)
@@ -56,6 +58,8 @@ def create_app(settings: Settings | None = None, core: Core | None = None) -> Fa
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         check_bind(settings)
+        if not structlog.is_configured():
+            configure_logging(settings.log_level, settings.log_format)
         running = core or await build_core(settings)
         app.state.core = running
         try:

@@ -99,9 +99,10 @@ def install(app: FastAPI, dialects: Sequence[Dialect]) -> None:
 
     async def answer(request: Request, error: Exception) -> Response:
         problem = to_problem(error)
-        if problem.status >= 500:
-            level = _log.error if problem.status == 500 else _log.warning
-            level("request_failed", error=str(error), code=problem.code, exc_info=error)
+        if problem.status == 500:
+            _log.error("request_crashed", path=request.url.path, exc_info=error)
+        elif problem.status > 500:
+            _log.warning("request_failed", error=str(error), code=problem.code)
         return render(request.url.path, problem, dialects)
 
     for kind in (ConclaveError, RequestValidationError, HTTPException):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+import tomllib
 from collections.abc import Awaitable
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -27,11 +28,12 @@ Answer = TypeVar("Answer")
 
 
 def product_version() -> str:
-    """Return the installed version; a checkout that is not installed has none."""
+    """Return the version: as installed, or as a checkout that is not installed says itself."""
     try:
         return version("conclave")
     except PackageNotFoundError:
-        return "0.0.0+checkout"
+        project = Path(__file__).parents[2] / "pyproject.toml"
+        return str(tomllib.loads(project.read_text())["project"]["version"])
 
 
 def level_of(percent: float, warning: float, critical: float) -> Level:
