@@ -25,7 +25,7 @@ from conclave.runtime.ready_file import ReadyFile
 from conclave.runtime.stack import API, POSTGRES, TEMPORAL, Stack
 from conclave.runtime.temporal import register_search_attributes
 
-_START_PATIENCE_SECONDS = 120.0
+_START_PATIENCE_SECONDS = 300.0
 _EARLY_DEATHS_ALLOWED = 5
 
 
