@@ -384,7 +384,8 @@ async def test_a_gap_between_what_the_hub_offers_is_mended_from_the_record(
             stored = await live.core.events.of_stream(tx, conversation_stream(number), after_seq=1)
         for event in (stored[2], stored[1], stored[0], stored[3]):
             subscription.offer(event)
-        seen = [await anext(items) for _ in range(4)]
+        async with asyncio.timeout(10):
+            seen = [await anext(items) for _ in range(4)]
     assert [item.seq for item in seen if isinstance(item, Event)] == [2, 3, 4, 5]
 
 
