@@ -1,4 +1,7 @@
-"""What routes ask for: the core and the caller."""
+"""What routes ask for: the core and the caller.
+
+Coroutines all, because FastAPI runs plain functions in threads, which costs a millisecond each.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from conclave.errors import Unavailable
 from schema.domain.identity import LOCAL_PRINCIPAL, Principal
 
 
-def get_core(conn: HTTPConnection) -> Core:
+async def get_core(conn: HTTPConnection) -> Core:
     """Return the core this application runs on."""
     core: object = getattr(conn.app.state, "core", None)
     if not isinstance(core, Core):
@@ -21,14 +24,14 @@ def get_core(conn: HTTPConnection) -> Core:
     return core
 
 
-def get_principal(conn: HTTPConnection) -> Principal:
+async def get_principal(conn: HTTPConnection) -> Principal:
     """Return who asks. The gate in `api.security` let nobody through who may not."""
     principal: object = conn.scope.get("principal", LOCAL_PRINCIPAL)
     assert isinstance(principal, Principal)
     return principal
 
 
-def get_draining(conn: HTTPConnection) -> Draining:
+async def get_draining(conn: HTTPConnection) -> Draining:
     """Return the flag that says this process is about to stop."""
     draining = conn.app.state.draining
     assert isinstance(draining, Draining)

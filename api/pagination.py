@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated, Generic, TypeVar
 
 from fastapi import Query, Response
@@ -49,10 +49,10 @@ class Window(BaseModel):
         )
 
 
-def window(default_limit: int) -> Callable[..., Window]:
+def window(default_limit: int) -> Callable[..., Awaitable[Window]]:
     """Make the dependency that reads a list's query parameters."""
 
-    def read(
+    async def read(
         limit: Annotated[
             int, Query(ge=1, le=MAX_LIMIT, description="Most rows to return")
         ] = default_limit,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Sequence
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from starlette.datastructures import MutableHeaders
@@ -36,6 +37,7 @@ class InsecureBind(RuntimeError):
     """AUTH_MODE=local admits anybody who can connect: it must be bound to loopback."""
 
 
+@lru_cache(maxsize=1024)
 def is_loopback(host: str) -> bool:
     """Whether a host name or address literal is this machine's own loopback."""
     name = host.strip("[]").lower()
@@ -58,6 +60,7 @@ def check_bind(settings: Settings) -> None:
         )
 
 
+@lru_cache(maxsize=1024)
 def parse_origin(text: str) -> Origin | None:
     """Read `scheme://host[:port]`; None for anything else, `null` included."""
     try:
@@ -81,6 +84,7 @@ def _addresses_loopback(scope: Scope) -> bool:
     return True
 
 
+@lru_cache(maxsize=1024)
 def _is_literal(host: str) -> bool:
     try:
         ipaddress.ip_address(host.strip("[]"))

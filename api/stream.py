@@ -188,7 +188,7 @@ async def running_hub(core: Core, draining: Draining) -> AsyncGenerator[Hub]:
         await hub.close()
 
 
-def get_hub(conn: HTTPConnection) -> Hub:
+async def get_hub(conn: HTTPConnection) -> Hub:
     """Return the hub of this application."""
     hub: object = getattr(conn.app.state, "hub", None)
     if not isinstance(hub, Hub):
