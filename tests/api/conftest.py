@@ -15,6 +15,7 @@ from conclave.container import Core, build_core
 from conclave.db import Database
 from conclave.settings import AuthMode, Settings
 from tests.fakes.engine import FakeEngine
+from tests.waiting import until
 
 BASE_URL = "http://127.0.0.1:8000"
 
@@ -75,7 +76,9 @@ def app(api_settings: Settings, core: Core) -> FastAPI:
 
 @pytest.fixture
 async def client(
-    app: FastAPI, clean_database: Database, engine: FakeEngine
+    app: FastAPI, core: Core, clean_database: Database, engine: FakeEngine
 ) -> AsyncIterator[httpx.AsyncClient]:
+    """A caller on loopback; wake-ups still under way are waited for before tables are emptied."""
     async with local_client(app) as client:
         yield client
+    await until(lambda: not core.dispatch._wakes, what="the wake-ups")
