@@ -16,7 +16,6 @@ from temporalio.client import Client
 from activities.conversations import ConversationActivities
 from activities.llm import LLMActivities
 from conclave.adapters.bus.postgres import PostgresBus
-from conclave.adapters.bus.redis import RedisBus
 from conclave.adapters.bus.watchers import StreamWatchers
 from conclave.adapters.llm.catalogue import PriceMapCatalogue
 from conclave.adapters.llm.demo import DemoGateway
@@ -180,6 +179,8 @@ def own_ports(settings: Settings) -> frozenset[int]:
 
 async def _bus(settings: Settings, name: str, stack: AsyncExitStack) -> EventBus:
     if settings.redis_url is not None:
+        from conclave.adapters.bus.redis import RedisBus
+
         bus = RedisBus(settings.redis_url.get_secret_value(), name)
     else:
         bus = PostgresBus(settings.database_url, name)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
@@ -27,6 +27,7 @@ class Database:
 
     def __init__(self, engine: AsyncEngine) -> None:
         self.engine = engine
+        self._reading = engine.execution_options(isolation_level="AUTOCOMMIT")
 
     @classmethod
     def connect(cls, url: str, *, pool_size: int) -> Database:
@@ -47,22 +48,36 @@ class Database:
 
         Raises `Unavailable` where the database cannot be reached or went away.
         """
-        try:
+        with _translated():
             async with self.engine.connect() as conn:
                 transaction = Transaction(conn)
                 async with conn.begin():
                     yield transaction
-        except (OperationalError, InterfaceError, PoolTimeout) as error:
-            raise Unavailable("The database cannot be reached.", dependency="database") from error
-        except DBAPIError as error:
-            if error.connection_invalidated:
-                raise Unavailable(
-                    "The database cannot be reached.", dependency="database"
-                ) from error
-            raise
         for tell in transaction.after_commit:
             tell()
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncGenerator[Transaction]:
+        """Read without a transaction: one round trip a statement, each with its own snapshot.
+
+        Raises `Unavailable` as `transaction` does.
+        """
+        with _translated():
+            async with self._reading.connect() as conn:
+                yield Transaction(conn)
 
     async def close(self) -> None:
         """Close every connection."""
         await self.engine.dispose()
+
+
+@contextmanager
+def _translated() -> Generator[None]:
+    try:
+        yield
+    except (OperationalError, InterfaceError, PoolTimeout) as error:
+        raise Unavailable("The database cannot be reached.", dependency="database") from error
+    except DBAPIError as error:
+        if error.connection_invalidated:
+            raise Unavailable("The database cannot be reached.", dependency="database") from error
+        raise

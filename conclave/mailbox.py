@@ -11,10 +11,22 @@ import hashlib
 from collections.abc import Sequence
 
 from pydantic import JsonValue
-from sqlalchemy import delete, func, literal, select, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import (
+    BigInteger,
+    Integer,
+    String,
+    Text,
+    bindparam,
+    delete,
+    func,
+    literal,
+    select,
+    update,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, insert
 
 from conclave.db import Transaction
+from conclave.errors import Conflict
 from schema.domain.base import Shape
 from schema.domain.inbox import InboxItem, InboxStatus
 from schema.tables.inbox import InboxRow, OutboxRow
@@ -89,24 +101,82 @@ _ENTRY = (
 )
 
 
+_SOON = func.clock_timestamp() + func.make_interval(0, 0, 0, 0, 0, 0, 2)
+_NEW = (
+    insert(InboxRow)
+    .values(
+        target=bindparam("target_", type_=String),
+        principal=bindparam("principal_", type_=String),
+        idempotency_key=bindparam("idempotency_key_", type_=String),
+        request_hash=bindparam("request_hash_", type_=String),
+        prompt=bindparam("prompt_", type_=Text),
+        agent_id=bindparam("agent_id_", type_=BigInteger),
+        mentions=bindparam("mentions_", type_=ARRAY(BigInteger)),
+    )
+    .on_conflict_do_nothing()
+    .returning(*_ENTRY)
+    .cte("new")
+)
+_OWED = (
+    insert(OutboxRow)
+    .from_select(
+        ["target_kind", "target_id", "inbox_id", "due_at"],
+        select(
+            bindparam("target_kind_", type_=String),
+            bindparam("target_id_", type_=BigInteger),
+            _NEW.c.id,
+            _SOON,
+        ),
+    )
+    .cte("owed")
+)
+_PUT = select(_NEW).add_cte(_OWED)
+_LONGEST = literal(_BACKOFF_LIMIT_SECONDS)
+_TAKE_DUE = (
+    update(OutboxRow)
+    .where(
+        OutboxRow.id.in_(
+            select(OutboxRow.id)
+            .where(OutboxRow.due_at <= func.clock_timestamp())
+            .order_by(OutboxRow.due_at)
+            .limit(bindparam("most", type_=Integer))
+            .with_for_update(skip_locked=True)
+        )
+    )
+    .values(
+        attempts=OutboxRow.attempts + literal(1),
+        due_at=func.clock_timestamp()
+        + func.make_interval(
+            0, 0, 0, 0, 0, 0, func.least(2 * func.power(2, OutboxRow.attempts), _LONGEST)
+        ),
+    )
+    .returning(OutboxRow.id, OutboxRow.target_kind, OutboxRow.target_id, OutboxRow.attempts)
+)
+
+
 class Mailbox:
     """All SQL on the inbox and the outbox."""
 
-    async def put(self, tx: Transaction, letter: Letter) -> tuple[InboxEntry, bool]:
-        """Store a request, or find the one its key already stands for: (entry, is new)."""
+    async def put(
+        self, tx: Transaction, letter: Letter, target_kind: str, target_id: int
+    ) -> InboxEntry:
+        """Store a request and the wake-up owed for it, or find the one its key stands for.
+
+        The wake-up is due a moment later, so that whoever made it can deliver it first.
+        """
         values = letter.model_dump() | {"request_hash": letter.request_hash}
-        statement = insert(InboxRow).values(values).on_conflict_do_nothing()
-        row = (await tx.conn.execute(statement.returning(*_ENTRY))).mappings().one_or_none()
-        if row is not None:
-            return InboxEntry.model_validate(row), True
-        found = await tx.conn.execute(
-            select(*_ENTRY).where(
-                InboxRow.principal == letter.principal,
-                InboxRow.target == letter.target,
-                InboxRow.idempotency_key == letter.idempotency_key,
-            )
+        added = await tx.conn.execute(
+            _PUT,
+            {f"{name}_": value for name, value in values.items()}
+            | {"target_kind_": target_kind, "target_id_": target_id},
         )
-        return InboxEntry.model_validate(found.mappings().one()), False
+        row = added.mappings().one_or_none()
+        if row is not None:
+            return InboxEntry.model_validate(row)
+        found = await self.find(tx, letter.principal, letter.target, letter.idempotency_key)
+        if found is None:
+            raise Conflict("The request with this Idempotency-Key is gone")
+        return found
 
     async def get(self, tx: Transaction, inbox_id: int) -> InboxEntry:
         """Return one request."""
@@ -166,7 +236,7 @@ class Mailbox:
             target_kind=target_kind,
             target_id=target_id,
             inbox_id=inbox_id,
-            due_at=func.clock_timestamp() + func.make_interval(0, 0, 0, 0, 0, 0, 2),
+            due_at=_SOON,
         )
         result = await tx.conn.execute(statement.returning(OutboxRow.id))
         return result.scalar_one()
@@ -189,22 +259,5 @@ class Mailbox:
 
         The wait doubles with each attempt, from 2 s to a minute.
         """
-        due = (
-            select(OutboxRow.id)
-            .where(OutboxRow.due_at <= func.clock_timestamp())
-            .order_by(OutboxRow.due_at)
-            .limit(limit)
-            .with_for_update(skip_locked=True)
-        )
-        wait = func.least(2 * func.power(2, OutboxRow.attempts), _BACKOFF_LIMIT_SECONDS)
-        statement = (
-            update(OutboxRow)
-            .where(OutboxRow.id.in_(due.scalar_subquery()))
-            .values(
-                attempts=OutboxRow.attempts + literal(1),
-                due_at=func.clock_timestamp() + func.make_interval(0, 0, 0, 0, 0, 0, wait),
-            )
-            .returning(OutboxRow.id, OutboxRow.target_kind, OutboxRow.target_id, OutboxRow.attempts)
-        )
-        rows = await tx.conn.execute(statement)
+        rows = await tx.conn.execute(_TAKE_DUE, {"most": limit})
         return [Delivery.model_validate(row) for row in rows.mappings()]

@@ -11,13 +11,16 @@ import pytest
 from sqlalchemy import text
 
 from conclave.db import Database
+from conclave.logging import configure_logging
 from conclave.runtime import migrations
 from conclave.runtime.postgres import Postgres
-from conclave.settings import Settings
+from conclave.settings import LogFormat, Settings
 from schema.tables.base import Base
 from tests.fakes.model_server import echo
 from tests.harness.servers import running_postgres, running_temporal
 from tests.harness.stack import Stack, running_stack
+
+configure_logging("WARNING", LogFormat.JSON)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -5,17 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from decimal import Decimal
 
-from sqlalchemy import func, insert, select, update
+from pydantic import JsonValue, TypeAdapter
+from sqlalchemy import BigInteger, bindparam, func, insert, literal_column, select, update
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import RowMapping
 
 from conclave.conversations.commands import ConversationFilter
 from conclave.db import Transaction
+from conclave.mailbox import WAITING
 from schema.domain.base import Shape
 from schema.domain.conversations import Conversation, ConversationStatus, Message, MessageRole
+from schema.domain.inbox import InboxStatus
 from schema.payloads.names import conversation_workflow_id
 from schema.tables.agents import AgentRow
 from schema.tables.circles import CircleMemberRow, CircleRow
 from schema.tables.conversations import ConversationRow, MessageRow
+from schema.tables.inbox import InboxRow
 from schema.tables.model_calls import ModelCallRow
 
 _CONVERSATION = (
@@ -62,7 +67,28 @@ _MESSAGE = (
     MessageRow.model,
     MessageRow.created_at,
 )
+_ASKED = bindparam("inbox_id_", type_=BigInteger)
+_ADDED = select(func.json_agg(literal_column("messages", JSONB))).where(
+    MessageRow.conversation_id == ConversationRow.id, MessageRow.inbox_id == _ASKED
+)
+_ANSWER = (
+    select(
+        *_CONVERSATION,
+        InboxRow.status.label("inbox_status"),
+        InboxRow.answer,
+        _ADDED.scalar_subquery().label("messages"),
+    )
+    .select_from(ConversationRow)
+    .outerjoin(CircleRow, CircleRow.id == ConversationRow.circle_id)
+    .join(InboxRow, InboxRow.id == _ASKED)
+    .where(ConversationRow.id == bindparam("conversation_id_", type_=BigInteger))
+)
+_GET = _SELECT.where(ConversationRow.id == bindparam("conversation_id_", type_=BigInteger))
+_LOCK = _GET.with_for_update(of=ConversationRow)
 RUNNING = (ConversationStatus.PENDING, ConversationStatus.ACTIVE)
+
+
+_MESSAGES = TypeAdapter(list[Message])
 
 
 class StoredConversation(Conversation):
@@ -73,6 +99,21 @@ class StoredConversation(Conversation):
     started: bool
     """A workflow was started for the present execution."""
     fence: int | None
+
+
+class Answer(Shape):
+    """What became of a request."""
+
+    conversation: StoredConversation
+    inbox_status: InboxStatus
+    snapshot: dict[str, JsonValue]
+    """A `TurnSnapshot` where it was answered; `error` says why where it was not."""
+    messages: list[Message]
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether nothing more will happen to the request."""
+        return self.inbox_status not in WAITING
 
 
 class NewConversation(Shape):
@@ -154,10 +195,10 @@ class ConversationRepository:
         self, tx: Transaction, conversation_id: int, *, lock: bool = False
     ) -> StoredConversation | None:
         """Return a conversation; `lock` holds its row until the transaction ends."""
-        statement = _SELECT.where(ConversationRow.id == conversation_id)
-        if lock:
-            statement = statement.with_for_update(of=ConversationRow)
-        row = (await tx.conn.execute(statement)).mappings().one_or_none()
+        found = await tx.conn.execute(
+            _LOCK if lock else _GET, {"conversation_id_": conversation_id}
+        )
+        row = found.mappings().one_or_none()
         return None if row is None else _stored(row)
 
     async def list(
@@ -191,16 +232,22 @@ class ConversationRepository:
         )
         return [Message.model_validate(row) for row in rows.mappings()]
 
-    async def answer_messages(
-        self, tx: Transaction, conversation_id: int, inbox_id: int
-    ) -> list[Message]:
-        """Return what a request added: its prompt and the reply."""
-        rows = await tx.conn.execute(
-            select(*_MESSAGE)
-            .where(MessageRow.conversation_id == conversation_id, MessageRow.inbox_id == inbox_id)
-            .order_by(MessageRow.seq)
+    async def answer(self, tx: Transaction, conversation_id: int, inbox_id: int) -> Answer | None:
+        """Return a request's answer with the messages it added: its prompt and the reply."""
+        row = await tx.conn.execute(
+            _ANSWER, {"conversation_id_": conversation_id, "inbox_id_": inbox_id}
         )
-        return [Message.model_validate(row) for row in rows.mappings()]
+        found = row.mappings().one_or_none()
+        if found is None:
+            return None
+        return Answer(
+            conversation=_stored(found),
+            inbox_status=found["inbox_status"],
+            snapshot=found["answer"] or {},
+            messages=sorted(
+                _MESSAGES.validate_python(found["messages"] or []), key=lambda added: added.seq
+            ),
+        )
 
     async def last_speakers(self, tx: Transaction, conversation_id: int, count: int) -> list[int]:
         """Return who spoke last, the latest at the end."""

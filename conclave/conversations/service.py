@@ -148,7 +148,7 @@ class ConversationService:
 
     async def get(self, conversation_id: int, principal: Principal) -> Conversation:
         """Return a conversation the caller may see."""
-        async with self._db.transaction() as tx:
+        async with self._db.reading() as tx:
             return _visible(await self._stored(tx, conversation_id), principal)
 
     async def list(
@@ -249,9 +249,7 @@ class ConversationService:
         _refuse_unless_open(stored)
         if command.agent_id is not None and command.agent_id not in stored.agent_ids:
             raise Invalid("agent_id", f"agent {command.agent_id} takes no part in it")
-        entry, _ = await self._mailbox.put(tx, letter)
-        await self._mailbox.owe(tx, TARGET_KIND, stored.id, entry.id)
-        return entry
+        return await self._mailbox.put(tx, letter, TARGET_KIND, stored.id)
 
     async def _letter(
         self, tx: Transaction, stored: StoredConversation, command: Advance, principal: Principal
@@ -280,20 +278,21 @@ class ConversationService:
             await self._watch.changed(stream_of(stored.id), min(left, _LOOK_AGAIN_SECONDS))
 
     async def _answer(self, conversation_id: int, inbox_id: int) -> Advanced:
-        async with self._db.transaction() as tx:
-            stored = await self._stored(tx, conversation_id)
-            entry = await self._mailbox.get(tx, inbox_id)
-            if not entry.is_answered:
-                return Advanced(conversation=stored, messages=[], finished=False)
-            answer = entry.answer or {}
-            if entry.status is InboxStatus.FAILED:
-                if answer.get("error") == "ended":
-                    raise ConversationEnded(conversation_id, stored.status)
-                raise TurnFailed(str(answer.get("error") or "The turn failed"))
-            added = await self._conversations.answer_messages(tx, conversation_id, inbox_id)
-        snapshot = TurnSnapshot.model_validate(answer)
+        async with self._db.reading() as tx:
+            answer = await self._conversations.answer(tx, conversation_id, inbox_id)
+        if answer is None:
+            raise ConversationNotFound(conversation_id)
+        stored = answer.conversation
+        if not answer.is_answered:
+            return Advanced(conversation=stored, messages=[], finished=False)
+        if answer.inbox_status is InboxStatus.FAILED:
+            error = answer.snapshot.get("error")
+            if error == "ended":
+                raise ConversationEnded(conversation_id, stored.status)
+            raise TurnFailed(str(error or "The turn failed"))
+        snapshot = TurnSnapshot.model_validate(answer.snapshot)
         then = stored.model_copy(update=dict(snapshot))
-        return Advanced(conversation=then, messages=added, finished=True)
+        return Advanced(conversation=then, messages=answer.messages, finished=True)
 
     async def _stored(
         self, tx: Transaction, conversation_id: int, *, lock: bool = False

@@ -24,7 +24,7 @@ from schema.domain.agents import AgentStatus
 from schema.domain.base import Shape
 from schema.domain.conversations import ConversationStatus, Message
 from schema.domain.events import Delta, EventDraft, EventType
-from schema.domain.inbox import InboxStatus
+from schema.domain.inbox import InboxItem, InboxStatus
 from schema.domain.llm import ModelReply, ModelRequest
 from schema.domain.providers import ProviderAccess
 from schema.payloads.agent_turn import CallOutcome, CompleteInput, CompleteResult
@@ -106,15 +106,15 @@ class TurnService:
     async def _explain(
         self, tx: Transaction, call: CompleteInput, opening: Opening, outcome: CallOutcome
     ) -> CompleteResult:
+        target = stream_of(call.conversation_id)
         if outcome is CallOutcome.SPOKEN:
-            message, status = await self._turns.committed_reply(tx, call)
-            names = await self._turns.participant_names(tx, opening.agent_ids)
-            return await self._result(tx, call, message, status, names)
+            found = await self._turns.committed_reply(tx, call, target)
+            return _spoken(call, found, found.status, found.names or {}, found.waiting)
         return CompleteResult(
             outcome=outcome,
             turn=opening.inbox_turn or call.turn,
             status=opening.status,
-            waiting=await self._mailbox.waiting(tx, stream_of(call.conversation_id)),
+            waiting=await self._mailbox.waiting(tx, target),
         )
 
     async def _reserve(
@@ -122,11 +122,11 @@ class TurnService:
     ) -> PreparedCall:
         """Claim the request, build the prompt and store the call before it is sent."""
         prompt = (
-            await self._turns.claim(tx, call, opening, target)
+            await self._turns.claim(tx, call, target, seq=opening.last_seq + 1)
             if call.inbox_id is not None
             else None
         )
-        names = await self._turns.participant_names(tx, opening.agent_ids)
+        names = opening.participants
         transcript = await self._turns.transcript(tx, call.conversation_id)
         request = _model_request(call, opening, names, transcript)
         access = await self._providers.access(request.provider)
@@ -158,61 +158,37 @@ class TurnService:
 
     async def _commit(self, prepared: PreparedCall, reply: ModelReply) -> CompleteResult:
         call = prepared.call
-        self._bus.flush(call.conversation_id)
-        called = mentions(reply.text, prepared.names)
         ends = not reply.tool_calls and (
             call.turn >= prepared.max_turns or has_end_marker(reply.text)
         )
         async with self._db.transaction() as tx:
-            committed = await self._turns.commit_reply(
-                tx,
-                call,
-                prepared.call_id,
-                reply,
-                agent_name=prepared.agent_name,
-                mentions=called,
-                ends=ends,
+            target = stream_of(call.conversation_id)
+            passage = await self._turns.pass_fence(
+                tx, call, prepared.call_id, reply, target, ends=ends
             )
-            if committed is not None:
-                message, snapshot = committed
-                status = snapshot.status
-                if call.inbox_id is not None and not reply.tool_calls:
-                    await self._mailbox.settle(
-                        tx,
-                        target=stream_of(call.conversation_id),
-                        status=InboxStatus.DONE,
-                        answer=snapshot.model_dump(mode="json"),
-                        inbox_id=call.inbox_id,
-                    )
+            if passage is not None:
+                message = await self._turns.add_reply(
+                    tx,
+                    call,
+                    prepared.call_id,
+                    reply,
+                    passage,
+                    agent_name=prepared.agent_name,
+                    mentions=mentions(reply.text, prepared.names),
+                )
                 event = message_event(
-                    message, circle_id=prepared.circle_id, owner=prepared.owner, status=status
+                    message,
+                    circle_id=prepared.circle_id,
+                    owner=prepared.owner,
+                    status=passage.status,
                 )
                 await self._events.append(tx, [event])
-                return await self._result(tx, call, message, status, prepared.names, reply)
+                tools = len(reply.tool_calls)
+                return _spoken(
+                    call, message, passage.status, prepared.names, passage.waiting, tools
+                )
         await self._close(prepared, "late_attempt", was_billed=True)
         raise LateAttempt("A later attempt of this call took over, or the conversation ended.")
-
-    async def _result(
-        self,
-        tx: Transaction,
-        call: CompleteInput,
-        message: Message,
-        status: ConversationStatus,
-        names: dict[int, str],
-        reply: ModelReply | None = None,
-    ) -> CompleteResult:
-        return CompleteResult(
-            outcome=CallOutcome.SPOKEN,
-            turn=call.turn,
-            status=status,
-            seq=message.seq,
-            mentions=message.mentions,
-            named=named(message.content, names),
-            cost_micro_usd=int(message.cost_usd * Decimal(1_000_000)),
-            tool_calls=len(reply.tool_calls) if reply is not None else 0,
-            end_marker=has_end_marker(message.content),
-            waiting=await self._mailbox.waiting(tx, stream_of(call.conversation_id)),
-        )
 
     async def _note_failure(self, prepared: PreparedCall, error: ConclaveError) -> ConclaveError:
         """Settle the call that failed; return the error to raise.
@@ -253,6 +229,28 @@ class _DeltaPublisher:
                 text=text,
             )
         )
+
+
+def _spoken(
+    call: CompleteInput,
+    message: Message,
+    status: ConversationStatus,
+    names: dict[int, str],
+    waiting: list[InboxItem],
+    tool_calls: int = 0,
+) -> CompleteResult:
+    return CompleteResult(
+        outcome=CallOutcome.SPOKEN,
+        turn=call.turn,
+        status=status,
+        seq=message.seq,
+        mentions=message.mentions,
+        named=named(message.content, names),
+        cost_micro_usd=int(message.cost_usd * Decimal(1_000_000)),
+        tool_calls=tool_calls,
+        end_marker=has_end_marker(message.content),
+        waiting=sorted(waiting, key=lambda item: item.id),
+    )
 
 
 def _refusal(call: CompleteInput, opening: Opening) -> CallOutcome | None:

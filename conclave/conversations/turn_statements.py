@@ -1,0 +1,372 @@
+"""The statements of a turn, built once: building them for every call costs more than the queries.
+
+Each takes its parameters by name. The order of a turn is in `turn_repository`.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Integer,
+    Numeric,
+    String,
+    Text,
+    and_,
+    any_,
+    bindparam,
+    case,
+    delete,
+    func,
+    insert,
+    literal,
+    null,
+    select,
+    update,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.orm import aliased
+from sqlalchemy.sql.elements import BindParameter
+from sqlalchemy.types import TypeEngine
+
+from conclave.mailbox import WAITING
+from schema.domain.conversations import ConversationStatus, MessageRole
+from schema.domain.inbox import InboxStatus
+from schema.tables.agents import AgentRow
+from schema.tables.conversations import ConversationRow, MessageRow
+from schema.tables.inbox import InboxRow, OutboxRow
+from schema.tables.model_calls import ModelCallRow
+
+T = TypeVar("T")
+
+TRANSCRIPT_MESSAGES = 400
+
+
+def _given(name: str, type_: type[TypeEngine[T]] | TypeEngine[T]) -> BindParameter[T]:
+    """A parameter; SQLAlchemy keeps the bare column names for itself, so it ends with `_`."""
+    return bindparam(f"{name}_", type_=type_)
+
+
+def given(**values: object) -> dict[str, object]:
+    """Return values as the statements' parameters."""
+    return {f"{name}_": value for name, value in values.items()}
+
+
+MESSAGE_COLUMNS = (
+    MessageRow.id,
+    MessageRow.conversation_id,
+    MessageRow.seq,
+    MessageRow.role,
+    MessageRow.agent_id,
+    MessageRow.agent_name,
+    MessageRow.content,
+    MessageRow.mentions,
+    MessageRow.turn,
+    MessageRow.tokens_in,
+    MessageRow.tokens_out,
+    MessageRow.cost_usd,
+    MessageRow.model,
+    MessageRow.created_at,
+)
+
+_conversation_id = _given("conversation_id", BigInteger)
+_execution = _given("execution", Integer)
+_turn = _given("turn", Integer)
+_step = _given("step", Integer)
+_agent_id = _given("agent_id", BigInteger)
+_inbox_id = _given("inbox_id", BigInteger)
+_target = _given("target", String)
+_call_id = _given("call_id", BigInteger)
+
+_REPLY = and_(
+    MessageRow.conversation_id == _conversation_id,
+    MessageRow.execution == _execution,
+    MessageRow.turn == _turn,
+    MessageRow.step == _step,
+    MessageRow.role == MessageRole.ASSISTANT,
+)
+_FAILURES = select(func.count()).where(
+    ModelCallRow.conversation_id == _conversation_id,
+    ModelCallRow.execution == _execution,
+    ModelCallRow.turn == _turn,
+    ModelCallRow.step == _step,
+    ModelCallRow.status == "failed",
+)
+_EARLIER = select(literal(True)).where(
+    InboxRow.target == _target, InboxRow.id < _inbox_id, InboxRow.status.in_(WAITING)
+)
+_PARTICIPANT = aliased(AgentRow)
+_NAMES = select(func.json_object_agg(_PARTICIPANT.id, _PARTICIPANT.name)).where(
+    _PARTICIPANT.id == any_(ConversationRow.agent_ids)
+)
+_WAITING = select(
+    func.coalesce(
+        func.json_agg(
+            func.json_build_object(
+                literal("id"),
+                InboxRow.id,
+                literal("agent_id"),
+                InboxRow.agent_id,
+                literal("mentions"),
+                InboxRow.mentions,
+                literal("prompted"),
+                InboxRow.prompt.is_not(None),
+            )
+        ),
+        func.json_build_array(),
+    )
+).where(
+    InboxRow.target == _target,
+    InboxRow.status.in_(WAITING),
+    InboxRow.id.is_distinct_from(_inbox_id),
+)
+
+OPENING = (
+    select(
+        ConversationRow.status,
+        ConversationRow.final,
+        ConversationRow.execution,
+        ConversationRow.turn_count,
+        ConversationRow.last_seq,
+        ConversationRow.fence,
+        ConversationRow.circle_id,
+        ConversationRow.kind,
+        ConversationRow.owner,
+        ConversationRow.topic,
+        ConversationRow.max_turns,
+        ConversationRow.agent_ids,
+        AgentRow.id.label("agent_id"),
+        AgentRow.name.label("agent_name"),
+        AgentRow.role.label("agent_role"),
+        AgentRow.state.label("agent_state"),
+        AgentRow.provider,
+        AgentRow.model,
+        AgentRow.personality,
+        AgentRow.background,
+        AgentRow.config,
+        InboxRow.status.label("inbox_status"),
+        InboxRow.turn.label("inbox_turn"),
+        _NAMES.scalar_subquery().label("names"),
+        _EARLIER.exists().label("behind"),
+        select(MessageRow.id).where(_REPLY).exists().label("is_replied"),
+        _FAILURES.scalar_subquery().label("failures"),
+    )
+    .select_from(ConversationRow)
+    .outerjoin(AgentRow, and_(AgentRow.id == _agent_id, AgentRow.deleted_at.is_(None)))
+    .outerjoin(InboxRow, InboxRow.id == _inbox_id)
+    .where(ConversationRow.id == _conversation_id)
+    .with_for_update(of=ConversationRow)
+)
+"""Lock the conversation and read all that decides whether and how to call."""
+
+_OWED = delete(OutboxRow).where(OutboxRow.inbox_id == _inbox_id).cte("owed")
+_CLAIMED = (
+    update(InboxRow)
+    .where(
+        InboxRow.id == _inbox_id,
+        InboxRow.target == _target,
+        InboxRow.status == InboxStatus.PENDING,
+    )
+    .values(status=InboxStatus.CLAIMED, turn=_turn)
+    .returning(InboxRow.prompt, InboxRow.mentions)
+    .cte("claimed")
+)
+CLAIM = (
+    insert(MessageRow)
+    .from_select(
+        [
+            "conversation_id", "seq", "role", "content", "mentions",
+            "execution", "turn", "step", "inbox_id",
+        ],
+        select(
+            _conversation_id,
+            _given("seq", Integer),
+            literal(MessageRole.USER.value),
+            _CLAIMED.c.prompt,
+            _CLAIMED.c.mentions,
+            _execution,
+            _turn,
+            literal(0),
+            _inbox_id,
+        ).where(_CLAIMED.c.prompt.is_not(None)),
+    )
+    .returning(*MESSAGE_COLUMNS)
+    .add_cte(_OWED)
+)  # fmt: skip
+"""Take a pending request in hand: nothing is owed any more, and its prompt joins the transcript."""
+
+TRANSCRIPT = (
+    select(
+        MessageRow.seq,
+        MessageRow.role,
+        MessageRow.agent_id,
+        MessageRow.agent_name,
+        MessageRow.content,
+    )
+    .where(MessageRow.conversation_id == _conversation_id)
+    .order_by(MessageRow.seq.desc())
+    .limit(TRANSCRIPT_MESSAGES)
+)
+
+_STORED_CALL = (
+    insert(ModelCallRow)
+    .values(
+        conversation_id=_conversation_id,
+        execution=_execution,
+        turn=_turn,
+        step=_step,
+        attempt=_given("attempt", Integer),
+        agent_id=_agent_id,
+        provider=_given("provider", String),
+        model=_given("model", String),
+        status=literal("reserved"),
+        reserved_usd=_given("worst_case", Numeric(18, 9)),
+    )
+    .returning(ModelCallRow.id)
+    .cte("stored")
+)
+RESERVE = (
+    update(ConversationRow)
+    .where(ConversationRow.id == _conversation_id)
+    .values(
+        fence=select(_STORED_CALL.c.id).scalar_subquery(),
+        speaking_agent_id=_agent_id,
+        last_seq=ConversationRow.last_seq + _given("prompts", Integer),
+        status=case(
+            (
+                ConversationRow.status.in_(
+                    (ConversationStatus.COMPLETED, ConversationStatus.PAUSED)
+                ),
+                ConversationRow.status,
+            ),
+            else_=literal(ConversationStatus.ACTIVE.value),
+        ),
+        reason=None,
+        started=True,
+        updated_at=func.clock_timestamp(),
+    )
+    .returning(ConversationRow.fence)
+)
+"""Store the call before it is sent and take the fence."""
+
+_ends = _given("ends", Boolean)
+_speaks_last = _given("speaks_last", Boolean)
+PASS_FENCE = (
+    update(ConversationRow)
+    .where(
+        ConversationRow.id == _conversation_id,
+        ConversationRow.fence == _call_id,
+        ConversationRow.final.is_(False),
+    )
+    .values(
+        fence=None,
+        speaking_agent_id=case((_speaks_last, null()), else_=ConversationRow.speaking_agent_id),
+        last_seq=ConversationRow.last_seq + 1,
+        turn_count=case((_speaks_last, _turn), else_=ConversationRow.turn_count),
+        cost_usd=ConversationRow.cost_usd + _given("cost_usd", Numeric(18, 9)),
+        status=case(
+            (
+                (ConversationRow.status == ConversationStatus.COMPLETED) | _ends,
+                literal(ConversationStatus.COMPLETED.value),
+            ),
+            else_=ConversationRow.status,
+        ),
+        ended_at=case((_ends, func.clock_timestamp()), else_=ConversationRow.ended_at),
+        updated_at=func.clock_timestamp(),
+    )
+    .returning(
+        ConversationRow.status,
+        ConversationRow.turn_count,
+        ConversationRow.last_seq.label("message_count"),
+        ConversationRow.execution,
+        ConversationRow.cost_usd,
+        ConversationRow.updated_at,
+        ConversationRow.ended_at,
+        _WAITING.scalar_subquery().label("waiting"),
+    )
+)
+"""Move the conversation on, if the fence is still this call's."""
+
+_SETTLED_CALL = (
+    update(ModelCallRow)
+    .where(ModelCallRow.id == _call_id)
+    .values(
+        status=literal("committed"),
+        model=_given("model", String),
+        cost_usd=_given("cost_usd", Numeric(18, 9)),
+        tokens_in=_given("tokens_in", Integer),
+        tokens_out=_given("tokens_out", Integer),
+        ended_at=func.clock_timestamp(),
+    )
+    .cte("settled_call")
+)
+_ANSWERED = (
+    update(InboxRow)
+    .where(InboxRow.id == _inbox_id, _speaks_last)
+    .values(
+        status=literal(InboxStatus.DONE.value),
+        answer=_given("answer", JSONB),
+        done_at=func.clock_timestamp(),
+    )
+    .cte("answered")
+)
+ADD_REPLY = (
+    insert(MessageRow)
+    .values(
+        conversation_id=_conversation_id,
+        seq=_given("seq", Integer),
+        role=literal(MessageRole.ASSISTANT.value),
+        agent_id=_agent_id,
+        agent_name=_given("agent_name", String),
+        content=_given("content", Text),
+        mentions=_given("mentions", ARRAY(BigInteger)),
+        tool_calls=_given("tool_calls", JSONB(none_as_null=True)),
+        execution=_execution,
+        turn=_turn,
+        step=_step,
+        inbox_id=_inbox_id,
+        model=_given("model", String),
+        tokens_in=_given("tokens_in", Integer),
+        tokens_out=_given("tokens_out", Integer),
+        cost_usd=_given("cost_usd", Numeric(18, 9)),
+    )
+    .returning(*MESSAGE_COLUMNS)
+    .add_cte(_SETTLED_CALL, _ANSWERED)
+)
+"""Add the reply, settle its call at its cost and answer the request."""
+
+COMMITTED_REPLY = (
+    select(
+        *MESSAGE_COLUMNS,
+        ConversationRow.status,
+        _WAITING.scalar_subquery().label("waiting"),
+        _NAMES.scalar_subquery().label("names"),
+    )
+    .join(ConversationRow, ConversationRow.id == MessageRow.conversation_id)
+    .where(_REPLY)
+)
+
+_was_billed = _given("was_billed", Boolean)
+_CLOSED_CALL = (
+    update(ModelCallRow)
+    .where(ModelCallRow.id == _call_id, ModelCallRow.status == "reserved")
+    .values(
+        status=case((_was_billed, literal("unknown")), else_=literal("failed")),
+        error_code=_given("error_code", String),
+        cost_usd=case((_was_billed, ModelCallRow.reserved_usd), else_=literal(0)),
+        ended_at=func.clock_timestamp(),
+    )
+    .returning(ModelCallRow.cost_usd, ModelCallRow.conversation_id)
+    .cte("closed_call")
+)
+CLOSE_CALL = (
+    update(ConversationRow)
+    .where(ConversationRow.id == _CLOSED_CALL.c.conversation_id)
+    .values(
+        cost_usd=ConversationRow.cost_usd + _CLOSED_CALL.c.cost_usd,
+        fence=func.nullif(ConversationRow.fence, _call_id),
+    )
+)
+"""Settle a call without a reply, and give its fence back."""
