@@ -22,7 +22,7 @@ from tests.waiting import until
 
 MODEL_SECONDS = 2.0
 """How long the model thinks: long enough that every kill finds calls in flight."""
-_RESUME_SECONDS = 120.0
+_RESUME_SECONDS = 180.0
 _END_SECONDS = 240.0
 _HURRIED_SHARE = 0.25
 """How many kills are followed by the next one as soon as any turn is in flight again."""

@@ -31,6 +31,11 @@ class Model:
     """Calls without an answer yet, by number: the caller's port."""
     _read_to: int = 0
 
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return int(self.base_url.rsplit(":", 1)[1].split("/")[0])
+
     def look(self) -> None:
         """Read what the log has more."""
         with self.log.open("rb") as file:
@@ -59,7 +64,7 @@ class Model:
         for pid in workers:
             with suppress(psutil.NoSuchProcess):
                 for connection in psutil.Process(pid).net_connections("tcp4"):
-                    if connection.status == psutil.CONN_ESTABLISHED:
+                    if connection.raddr and connection.raddr.port == self.port:
                         waiting[pid] += connection.laddr.port in self._ports.values()
         return +waiting
 

@@ -41,20 +41,24 @@ async def measure(root: Path, *, kills: int) -> list[Resumed]:
             resumed: list[Resumed] = []
             async with asyncio.TaskGroup() as group:
                 group.create_task(load.run())
-                for _ in range(kills):
+                while len(resumed) < kills:
                     resumed += await _one(product, model)
                 load.finish()
     return resumed
 
 
 async def _one(product: Product, model: Model) -> list[Resumed]:
+    """Kill once; empty where the call was over before the kill struck."""
     pids = product.pids()
     worker = pids["worker-1"]
     await until(lambda: model.in_flight([worker])[worker], timeout=_PATIENCE_SECONDS, what="a call")
     at = time.time()
     kill(worker)
+    cut = await product.rows("SELECT id FROM model_calls WHERE status = 'reserved'")
     await product.up.has_replaced("worker-1", old=pids, timeout=_PATIENCE_SECONDS)
     ready = product.ready_file.stat().st_mtime
+    if not cut:
+        return []
 
     async def committed() -> list[Resumed]:
         rows = await product.rows(
@@ -62,11 +66,9 @@ async def _one(product: Product, model: Model) -> list[Resumed]:
             " extract(epoch FROM max(again.ended_at))::float8 AS committed, count(*) AS calls"
             " FROM model_calls AS cut JOIN model_calls AS again USING"
             " (conversation_id, execution, turn, step)"
-            " WHERE cut.created_at < to_timestamp(%s) AND cut.status = 'unknown'"
-            " AND cut.ended_at > to_timestamp(%s)"
+            " WHERE cut.id = ANY(%s)"
             " GROUP BY cut.id HAVING bool_or(again.status = 'committed')",
-            at,
-            at,
+            [row["id"] for row in cut],
         )
         return [
             Resumed(ready - at, row["called"] - ready, row["committed"] - ready, row["calls"])

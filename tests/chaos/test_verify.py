@@ -1,17 +1,18 @@
 """The checks themselves: each finds what it is for in a record that is otherwise sound."""
 
 from collections.abc import Callable
+from copy import deepcopy
 from decimal import Decimal
 
 import pytest
 
 from tests.chaos.load import Answer
-from tests.chaos.verify import Snapshot, violations
+from tests.chaos.verify import Row, Snapshot, violations
 
 PRICE = Decimal("0.000002")
 
 
-def _reply(turn: int, agent: int) -> dict[str, object]:
+def _reply(turn: int, agent: int) -> Row:
     step = {"conversation_id": 1, "execution": 1, "turn": turn, "step": 1, "agent_id": agent}
     usage = {"tokens_in": 5, "tokens_out": 3, "cost_usd": PRICE, "model": "gpt"}
     return step | usage
@@ -51,8 +52,8 @@ def _sound() -> Snapshot:
         ],
         streams=[{"name": "conversation-1", "last_seq": 4}],
         answers=[
-            Answer(1, "one", "one", messages[:2], 1),
-            Answer(1, "two", "two", messages[2:], 2),
+            Answer(1, "one", "one", deepcopy(messages[:2]), 1),
+            Answer(1, "two", "two", deepcopy(messages[2:]), 2),
         ],
         received=3,
         sent={1, 3},
@@ -78,7 +79,7 @@ BREAKAGES: dict[str, Callable[[Snapshot], object]] = {
     "another number": lambda seen: seen.answers.pop(),
     "which was another's": lambda seen: seen.inbox[1].update(turn=1),
     "the answer to 'one' holds": lambda seen: seen.answers[0].messages.pop(),
-    "differs from the record": lambda seen: seen.messages[1].update(content="other #1"),
+    "differs from the record": lambda seen: seen.answers[0].messages[1].update(content="other"),
     "has gaps": lambda seen: seen.streams[0].update(last_seq=5),
     "are not its messages": lambda seen: seen.events[3]["data"].update(seq=3),
     "its calls": lambda seen: seen.conversations[0].update(cost_usd=2 * PRICE),
