@@ -39,8 +39,7 @@ def figures(outcome: Outcome) -> str:
         f"- conversations: {len(seen.conversations)}, turns: {replies}, prompts accepted: "
         f"{len(seen.inbox)}, answers given to clients: {len(seen.answers)}, requests that clients "
         f"had to send again: {outcome.retries}",
-        f"- turns lost: {_none(outcome, 'turn')}, replies committed twice: "
-        f"{_none(outcome, 'replies')}, invariants broken: {len(outcome.broken)}",
+        f"- broken: {_verdict(outcome)}",
         f"- model calls reserved: {len(seen.calls)}, of which cut and settled at their worst case: "
         f"{statuses['unknown']}, failed: {statuses['failed']}; requests the model saw: "
         f"{seen.received}, repeated: {max(0, seen.received - replies)} "
@@ -49,8 +48,13 @@ def figures(outcome: Outcome) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _none(outcome: Outcome, word: str) -> int:
-    return sum(word in broken for broken in outcome.broken)
+def _verdict(outcome: Outcome) -> str:
+    if outcome.broken:
+        return f"{len(outcome.broken)} of what must hold, the first: {outcome.broken[0]}"
+    return (
+        "nothing (no turn lost, doubled or out of order, no prompt unanswered, no reply committed "
+        "twice, usage equal to what is committed, no stuck workflow)"
+    )
 
 
 def _line(kind: Kind, kills: list[Kill], calls: list[Row]) -> str:
