@@ -41,8 +41,9 @@ class LLMActivities:
 async def _heartbeats() -> AsyncGenerator[None]:
     async def beat() -> None:
         while True:
-            activity.heartbeat()
+            # Not at once: most of what is quick would pay for a heartbeat nobody needs.
             await asyncio.sleep(_HEARTBEAT_SECONDS)
+            activity.heartbeat()
 
     task = asyncio.create_task(beat())
     try:

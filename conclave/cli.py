@@ -117,6 +117,7 @@ def api() -> None:
         host=settings.api_host,
         port=settings.api_port,
         loop="uvloop",
+        timeout_keep_alive=75,
         workers=1,
         proxy_headers=False,
         server_header=False,
@@ -131,9 +132,11 @@ def worker() -> None:
     """Run one worker alone, against DATABASE_URL and TEMPORAL_ADDRESS."""
     settings = _settings()
     configure_logging(settings.log_level, settings.log_format)
+    import uvloop
+
     from worker.main import run
 
-    asyncio.run(run(settings))
+    uvloop.run(run(settings))
 
 
 @app.command()
