@@ -181,6 +181,9 @@ class ConversationWorkflow:
             case CallOutcome.ENDED | CallOutcome.SUPERSEDED:
                 self._end(result.status)
         self._enqueue(result.waiting)
+        if state.status is ConversationStatus.PAUSED:
+            # It may have been resumed after the call read this, and told so during the call.
+            self._must_look = True
         if state.status is not before:
             self._show_status()
 

@@ -60,7 +60,9 @@ def note_spoken(floor: Floor, choice: Choice, reply: CompleteResult) -> None:
 
 
 def drop_agent(floor: Floor, agent_id: int) -> None:
-    """Take an agent that is gone off the floor."""
+    """Take an agent that is gone off the floor; the round goes on behind its place."""
+    if agent_id == floor.last_in_order and agent_id in floor.agent_ids:
+        floor.last_in_order = floor.agent_ids[floor.agent_ids.index(agent_id) - 1]
     floor.agent_ids = [agent for agent in floor.agent_ids if agent != agent_id]
     if floor.facilitator_id == agent_id:
         floor.facilitator_id = None
@@ -74,7 +76,8 @@ def _facilitated(floor: Floor, called: list[int]) -> Choice:
     if floor.last_speaker != facilitator:
         return Choice(facilitator, in_order=False)
     others = [agent for agent in floor.agent_ids if agent != facilitator]
-    chosen = [agent for agent in called if agent != facilitator]
+    # A prompt that calls nobody does not undo whom the facilitator has named.
+    chosen = [agent for agent in called or floor.mentioned if agent in others]
     if chosen:
         return Choice(chosen[0], in_order=False)
     return _next_in_order(floor, others) if others else Choice(facilitator, in_order=False)

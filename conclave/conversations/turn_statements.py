@@ -92,7 +92,7 @@ _FAILURES = select(func.count()).where(
     ModelCallRow.execution == _execution,
     ModelCallRow.turn == _turn,
     ModelCallRow.step == _step,
-    ModelCallRow.status == "failed",
+    (ModelCallRow.status == "failed") | (ModelCallRow.error_code == "provider_timeout"),
 )
 _EARLIER = select(literal(True)).where(
     InboxRow.target == _target, InboxRow.id < _inbox_id, InboxRow.status.in_(WAITING)
