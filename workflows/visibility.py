@@ -60,11 +60,14 @@ def static_details(state: ConversationState) -> str:
 
 
 def details(state: ConversationState, speaking: int | None) -> str:
-    """Return how things stand, in Markdown."""
-    speaker = state.labels.get(speaking, f"agent {speaking}") if speaking is not None else "nobody"
-    pending = ", ".join(str(item.id) for item in state.inbox) or "none"
+    """Return how things stand, in Markdown that reads well without table borders."""
+    if speaking is None:
+        floor = f"Nobody speaks; {state.turn_count} of {state.max_turns} turns are over."
+    else:
+        speaker = state.labels.get(speaking, f"agent {speaking}")
+        floor = f"**{speaker}**, turn {state.turn_count + 1} of {state.max_turns}."
+    waiting = ", ".join(str(item.id) for item in state.inbox) or "none"
     return (
-        f"| status | turn | speaking | requests waiting | spent |\n|---|---|---|---|---|\n"
-        f"| {state.status.value} | {state.turn_count} of {state.max_turns} | {speaker} "
-        f"| {pending} | ${state.spent_micro_usd / 1_000_000:.6f} |"
+        f"{floor}\n\n- status: {state.status.value}\n- requests waiting: {waiting}\n"
+        f"- spent: ${state.spent_micro_usd / 1_000_000:.6f}"
     )

@@ -18,8 +18,8 @@ _COMPLAINT = re.compile(
     r"|^(warning|error|fatal)\b",
     re.IGNORECASE,
 )
-_HARMLESS = re.compile(r"Frontend is not healthy yet")
-"""What a server says of being asked while it starts."""
+_HARMLESS = re.compile(r"Frontend is not healthy yet|GetHistory page size is larger")
+"""What a server says of being asked while it starts, and of its own UI's questions."""
 _LOOK_EVERY_SECONDS = 0.3
 _LONGEST_LINE = 2000
 _LARGEST_LOG = 50 * 1024 * 1024
