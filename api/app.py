@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import structlog
 from fastapi import Depends, FastAPI
 
-from api import codec, errors
+from api import codec, errors, reference
 from api.dialect import Dialect
 from api.draining import Draining, drain_on_sigterm
 from api.gathering.dialect import GATHERING
@@ -34,6 +34,7 @@ ROUTERS = (
     websockets.router,
     settings_routes.router,
     codec.router,
+    reference.router,
 )
 _DESCRIPTION = """Teams of LLM agents as durable workflows.
 
@@ -77,6 +78,7 @@ def create_app(settings: Settings | None = None, core: Core | None = None) -> Fa
         description=_DESCRIPTION,
         openapi_tags=_TAGS,
         lifespan=lifespan,
+        docs_url=None,  # api.reference serves it without another host
         redirect_slashes=False,
         dependencies=[Depends(refuse_unstorable)],
     )

@@ -23,8 +23,8 @@ from conclave.errors import Forbidden, Unauthenticated
 from conclave.settings import AuthMode, Settings
 
 CODEC_PREFIX = "/codec"
-_OPEN_PATHS = frozenset({"/health", "/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json"})
-_OPEN_PREFIXES = ("/health/",)
+_OPEN_PATHS = frozenset({"/health", "/docs", "/redoc", "/openapi.json"})
+_OPEN_PREFIXES = ("/health/", "/docs/")
 _DEFAULT_PORTS = {"http": 80, "ws": 80, "https": 443, "wss": 443}
 _SECURE = {"https", "wss"}
 _POLICY_VIOLATION = 1008
