@@ -60,8 +60,9 @@ class ConversationWorkflow:
         self._show()
         try:
             await self._talk()
-        except asyncio.CancelledError:
-            await self._settle(ConversationStatus.CANCELLED, "Cancelled in Temporal", None)
+        except (asyncio.CancelledError, ActivityError) as error:
+            if is_cancelled_exception(error):
+                await self._close_cancelled()
             raise
         await workflow.wait_condition(workflow.all_handlers_finished)
         return ConversationResult(status=self._state.status, turn_count=self._state.turn_count)
@@ -124,24 +125,31 @@ class ConversationWorkflow:
         self._show()
         turn = asyncio.create_task(self._speak(choice.agent_id, item))
         try:
+            await self._watch(turn)
+            error = asyncio.CancelledError() if turn.cancelled() else turn.exception()
+            if error is None:
+                await self._note(choice, item, turn.result())
+            elif is_cancelled_exception(error):
+                self._answer(item, AdvanceOutcome.REFUSED)
+            elif isinstance(error, ActivityError):
+                await self._fail(_reason(error), item)
+            else:
+                raise error
+        finally:
+            self._speaking = None
+            self._show()
+
+    async def _watch(self, turn: asyncio.Task[CompleteResult]) -> None:
+        """Wait until a turn is over; a cancel of the run, in a look too, cancels the turn."""
+        try:
             while not turn.done():
                 await workflow.wait_condition(lambda: turn.done() or self._must_look)
                 if self._must_look:
                     await self._look(turn)
-            await self._note(choice, item, turn.result())
-        except ActivityError as error:
-            if is_cancelled_exception(error):
-                self._answer(item, AdvanceOutcome.REFUSED)
-            else:
-                await self._fail(_reason(error), item)
-        except asyncio.CancelledError:
-            if not turn.cancelled():
-                turn.cancel()
-                raise
-            self._answer(item, AdvanceOutcome.REFUSED)
-        finally:
-            self._speaking = None
-            self._show()
+        except (asyncio.CancelledError, ActivityError):
+            turn.cancel()
+            await asyncio.gather(turn, return_exceptions=True)
+            raise
 
     async def _speak(self, speaker: int, item: InboxItem | None) -> CompleteResult:
         state = self._state
@@ -207,6 +215,12 @@ class ConversationWorkflow:
         self._enqueue(seen.inbox)
         self._show_status()
         self._show()
+
+    async def _close_cancelled(self) -> None:
+        """Bring the record to what Temporal says; whoever waits, and whoever asks yet, reads it."""
+        await self._settle(ConversationStatus.CANCELLED, "Cancelled in Temporal", None)
+        self._moving_on = True
+        await workflow.wait_condition(workflow.all_handlers_finished)
 
     def _end(self, status: ConversationStatus) -> None:
         """Nothing more is said in this run: whoever waits is told to look at the record."""
