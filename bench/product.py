@@ -20,9 +20,9 @@ import psutil
 from temporalio.client import Client
 
 from conclave.container import temporal_client
-from conclave.runtime.postgres import Postgres
 from conclave.runtime.files import installation_secrets
 from conclave.runtime.plan import Layout
+from conclave.runtime.postgres import Postgres
 from conclave.settings import Settings
 
 _ROOT = Path(__file__).parent.parent
@@ -40,6 +40,8 @@ class Bench:
     settings: Settings
     environment: dict[str, str]
     client: Client
+    raw_worker: int
+    """The raw worker's process."""
     http: aiohttp.ClientSession
 
     def ready(self) -> dict[str, object]:
@@ -103,7 +105,7 @@ async def _started(
     model_port = _free_port()
     model_url = f"http://127.0.0.1:{model_port}/v1"
     fake = [sys.executable, "-m", "tests.fakes.model_server", "--port", str(model_port)]
-    fake += ["--delay", str(model_delay)]
+    fake += ["--delay", str(model_delay), "--stamp"]
     children.append(_spawn(fake, directory / "model.log", dict(os.environ)))
     ready = directory / "ready.json"
     data_dir = directory / "data"
@@ -136,6 +138,7 @@ async def _started(
             settings=settings,
             environment=environment,
             client=await temporal_client(settings),
+            raw_worker=children[-1].pid,
             http=http,
         )
 

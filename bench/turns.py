@@ -70,7 +70,7 @@ async def prepare(bench: Bench) -> tuple[Turn, Turn]:
         )
 
     for arm in (ours, raw):
-        await _many(arm, range(_CONVERSATIONS), at_once=16)
+        await many(arm, range(_CONVERSATIONS), at_once=16)
     return ours, raw
 
 
@@ -94,7 +94,7 @@ async def throughput(ours: Turn, raw: Turn) -> Arms:
     for run in range(RUNS):
         for arm, figures in _alternating(run, (ours, arms.ours), (raw, arms.raw)):
             begun = time.perf_counter()
-            await _many(arm, range(_TURNS), at_once=_AT_ONCE)
+            await many(arm, range(_TURNS), at_once=_AT_ONCE)
             figures.append(_TURNS / (time.perf_counter() - begun))
     return arms
 
@@ -104,7 +104,8 @@ def _alternating(run: int, first: Pair, second: Pair) -> Sequence[Pair]:
     return (first, second) if run % 2 == 0 else (second, first)
 
 
-async def _many(arm: Turn, numbers: range, *, at_once: int) -> None:
+async def many(arm: Turn, numbers: range, *, at_once: int) -> None:
+    """Run an arm for every number, so many at once."""
     left = iter(numbers)
 
     async def one_after_the_other() -> None:

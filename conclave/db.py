@@ -27,7 +27,7 @@ class Database:
 
     def __init__(self, engine: AsyncEngine) -> None:
         self.engine = engine
-        self._reading = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
 
     @classmethod
     def connect(cls, url: str, *, pool_size: int) -> Database:
@@ -57,14 +57,17 @@ class Database:
             tell()
 
     @asynccontextmanager
-    async def reading(self) -> AsyncGenerator[Transaction]:
-        """Read without a transaction: one round trip a statement, each with its own snapshot.
+    async def autocommit(self) -> AsyncGenerator[Transaction]:
+        """Let each statement be its own transaction: for one read, or one write that is whole.
 
         Raises `Unavailable` as `transaction` does.
         """
         with _translated():
-            async with self._reading.connect() as conn:
-                yield Transaction(conn)
+            async with self._autocommit.connect() as conn:
+                transaction = Transaction(conn)
+                yield transaction
+        for tell in transaction.after_commit:
+            tell()
 
     async def close(self) -> None:
         """Close every connection."""

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from conclave.conversations.commands import CreateConversation
+from conclave.conversations.creation import NewConversation
 from conclave.conversations.errors import CircleNotActive
-from conclave.conversations.repository import (
-    CircleRules,
-    ConversationRepository,
-    NewConversation,
-    Participant,
-)
+from conclave.conversations.mentions import mentions
+from conclave.conversations.repository import CircleRules, ConversationRepository, Participant
 from conclave.db import Transaction
 from conclave.errors import Invalid, NotFound
 from schema.domain.circles import CircleConfig, CircleStatus, MemberRole
@@ -19,13 +16,19 @@ from schema.domain.identity import Principal
 _ADHOC_TURN_TIMEOUT = 120
 
 
+def adhoc(command: CreateConversation, principal: Principal) -> NewConversation:
+    """Return the row of a conversation without a circle. Raises `Invalid` naming the field."""
+    config = CircleConfig(turn_timeout=_ADHOC_TURN_TIMEOUT)
+    return _new(command, principal, list(dict.fromkeys(command.agent_ids)), config, None)
+
+
 async def admit(
     tx: Transaction,
     conversations: ConversationRepository,
     command: CreateConversation,
     principal: Principal,
-) -> tuple[NewConversation, dict[int, str]]:
-    """Return the row to store and the names of those who take part.
+) -> NewConversation:
+    """Return the row to store after asking for every agent and the circle.
 
     Raises `NotFound`, `CircleNotActive`, `Invalid` naming the field.
     """
@@ -38,6 +41,20 @@ async def admit(
         circle, config, agent_ids = await _in_circle(
             tx, conversations, command.circle_name, agent_ids
         )
+    new = _new(command, principal, agent_ids, config, circle)
+    if command.initial_prompt is None:
+        return new
+    names = {agent.id: agent.name for agent in agents}
+    return new.model_copy(update={"mentions": mentions(command.initial_prompt, names)})
+
+
+def _new(
+    command: CreateConversation,
+    principal: Principal,
+    agent_ids: list[int],
+    config: CircleConfig,
+    circle: CircleRules | None,
+) -> NewConversation:
     strategy = command.turn_strategy or config.conversation_mode
     facilitator = command.facilitator_id
     if facilitator is None and command.turn_strategy is None:
@@ -46,10 +63,11 @@ async def admit(
         raise Invalid("facilitator_id", f"agent {facilitator} is not one of agent_ids")
     if strategy is TurnStrategy.FACILITATOR_LED and facilitator is None:
         raise Invalid("facilitator_id", "required for a facilitator_led conversation")
-    new = NewConversation(
+    return NewConversation(
         kind=ConversationKind.CONVERSATION,
         owner=principal.key,
         circle_id=None if circle is None else circle.id,
+        circle_name=command.circle_name,
         topic=command.topic,
         agent_ids=agent_ids,
         turn_strategy=strategy,
@@ -57,8 +75,8 @@ async def admit(
         auto_run=command.auto_run,
         max_turns=_max_turns(command, circle, config),
         turn_timeout=config.turn_timeout,
+        prompt=command.initial_prompt,
     )
-    return new, {agent.id: agent.name for agent in agents}
 
 
 def _require_all(agent_ids: list[int], agents: list[Participant]) -> None:

@@ -7,12 +7,15 @@ A run that is over gets a successor (`conversation-42-2`) where there is somethi
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
+from contextlib import suppress
 
+from conclave.conversations.creation import Created
 from conclave.conversations.errors import ConversationNotFound
-from conclave.conversations.rendering import stream_of
 from conclave.conversations.repository import (
     RUNNING,
     ConversationRepository,
+    Participant,
     StoredConversation,
 )
 from conclave.db import Database, Transaction
@@ -20,6 +23,7 @@ from conclave.errors import ExecutionClosed, Unavailable
 from conclave.logging import get_logger
 from conclave.mailbox import Mailbox
 from conclave.ports import WorkflowEngine
+from schema.domain.events import conversation_stream
 from schema.domain.inbox import InboxItem
 from schema.payloads.conversations import (
     AdvanceInput,
@@ -30,6 +34,7 @@ from schema.payloads.conversations import (
 
 TARGET_KIND = "conversation"
 _EXECUTIONS_TRIED = 3
+_STRIKE_SECONDS = 0.05
 _log = get_logger(__name__)
 
 
@@ -42,22 +47,34 @@ class ConversationDispatch:
         self._engine = engine
         self._conversations = ConversationRepository()
         self._wakes: set[asyncio.Task[None]] = set()
+        self._delivered: list[int] = []
 
     async def owe(self, tx: Transaction, conversation_id: int) -> None:
         """Store a wake-up with the change it tells of, and deliver it once that is committed."""
         await self._mailbox.owe(tx, TARGET_KIND, conversation_id)
         tx.after_commit.append(lambda: self._wake_soon(conversation_id))
 
-    async def start(self, stored: StoredConversation, owed: int) -> None:
-        """Start the run of a new conversation and strike the outbox row; never raises."""
+    async def start(self, created: Created) -> None:
+        """Start the run of a new conversation and strike what is owed; never raises."""
+        stored = created.conversation
+        labels = {agent.id: _label(agent) for agent in created.agents}
         try:
-            async with self._db.transaction() as tx:
-                state = await self._state(tx, stored)
-            await self._engine.start_conversation(state)
-            async with self._db.transaction() as tx:
-                await self._mailbox.delivered(tx, [owed])
+            await self._engine.start_conversation(_state_of(stored, labels, [], created.mentions))
         except (Unavailable, ExecutionClosed) as error:
             _log.warning("start is left to the relay", conversation_id=stored.id, error=error.code)
+            return
+        if created.owed is not None:
+            self._delivered.append(created.owed)
+            self._soon(self._strike())
+
+    async def _strike(self) -> None:
+        """Forget delivered wake-ups, many at a time: none is worth a round trip of its own."""
+        await asyncio.sleep(_STRIKE_SECONDS)
+        struck, self._delivered = self._delivered, []
+        if struck:
+            with suppress(Unavailable):
+                async with self._db.autocommit() as tx:
+                    await self._mailbox.delivered(tx, struck)
 
     async def wake(self, conversation_id: int) -> None:
         """Say at once what the relay would say a moment later; never raises."""
@@ -69,7 +86,10 @@ class ConversationDispatch:
             )
 
     def _wake_soon(self, conversation_id: int) -> None:
-        task = asyncio.create_task(self.wake(conversation_id))
+        self._soon(self.wake(conversation_id))
+
+    def _soon(self, telling: Coroutine[object, object, None]) -> None:
+        task = asyncio.create_task(telling)
         self._wakes.add(task)
         task.add_done_callback(self._wakes.discard)
 
@@ -81,7 +101,7 @@ class ConversationDispatch:
         for _ in range(_EXECUTIONS_TRIED):
             async with self._db.transaction() as tx:
                 stored = await self._get(tx, conversation_id)
-                waiting = await self._mailbox.waiting(tx, stream_of(conversation_id))
+                waiting = await self._mailbox.waiting(tx, conversation_stream(conversation_id))
                 owed = await self._mailbox.owed(tx, TARGET_KIND, conversation_id)
                 state = await self._state(tx, stored)
             has_work = bool(waiting) or (
@@ -143,7 +163,7 @@ class ConversationDispatch:
     async def _state(self, tx: Transaction, stored: StoredConversation) -> ConversationState:
         """Build what a run starts with from the record."""
         agents = await self._conversations.participants(tx, stored.agent_ids)
-        labels = {agent.id: f"{agent.slug} asks {agent.model}" for agent in agents}
+        labels = {agent.id: _label(agent) for agent in agents}
         if stored.turn_count == 0 and stored.message_count == 0:
             return _state_of(stored, labels, [], [])
         count = len(stored.agent_ids)
@@ -178,3 +198,7 @@ def _state_of(
         status=stored.status,
         spent_micro_usd=int(stored.cost_usd * 1_000_000),
     )
+
+
+def _label(agent: Participant) -> str:
+    return f"{agent.slug} asks {agent.model}"

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from conclave.conversations.errors import ConversationNotFound
-from conclave.conversations.rendering import conversation_event, stream_of
+from conclave.conversations.rendering import conversation_event
 from conclave.conversations.repository import ConversationRepository, StoredConversation
 from conclave.db import Database, Transaction
 from conclave.events import EventLog
 from conclave.mailbox import Mailbox
 from schema.domain.conversations import ConversationStatus
-from schema.domain.events import EventType
+from schema.domain.events import EventType, conversation_stream
 from schema.domain.inbox import InboxStatus
 from schema.payloads.conversations import LookInput, LookResult, SettleInput, SettleResult
 
@@ -31,7 +31,7 @@ class ConversationRecord:
                 status=stored.status,
                 final=stored.final,
                 superseded=stored.execution != asked.execution,
-                inbox=await self._mailbox.waiting(tx, stream_of(stored.id)),
+                inbox=await self._mailbox.waiting(tx, conversation_stream(stored.id)),
             )
 
     async def settle(self, asked: SettleInput) -> SettleResult:
@@ -47,7 +47,7 @@ class ConversationRecord:
             if asked.inbox_id is not None or is_cancelled:
                 await self._mailbox.settle(
                     tx,
-                    target=stream_of(stored.id),
+                    target=conversation_stream(stored.id),
                     status=InboxStatus.FAILED,
                     answer={"status": asked.status.value, "error": asked.reason},
                     inbox_id=None if is_cancelled else asked.inbox_id,

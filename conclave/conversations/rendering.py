@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pydantic import JsonValue
 
-from schema.domain.conversations import Conversation, ConversationStatus, Message
-from schema.domain.events import EventDraft, EventType
-
-
-def stream_of(conversation_id: int) -> str:
-    """Return the name of a conversation's event stream, its inbox target as well."""
-    return f"conversation-{conversation_id}"
+from schema.domain.conversations import (
+    Conversation,
+    ConversationKind,
+    ConversationStatus,
+    Message,
+)
+from schema.domain.events import EventDraft, EventType, conversation_stream
 
 
 def message_event(
@@ -18,7 +18,7 @@ def message_event(
 ) -> EventDraft:
     """A message was added; `status` is the conversation's after it."""
     return EventDraft(
-        stream=stream_of(message.conversation_id),
+        stream=conversation_stream(message.conversation_id),
         type=EventType.MESSAGE_CREATED,
         data=message.model_dump(mode="json") | {"status": status.value},
         conversation_id=message.conversation_id,
@@ -33,7 +33,7 @@ def conversation_event(
 ) -> EventDraft:
     """Something about the conversation itself changed."""
     return EventDraft(
-        stream=stream_of(conversation.id),
+        stream=conversation_stream(conversation.id),
         type=type_,
         data={
             "conversation_id": conversation.id,
@@ -51,5 +51,10 @@ def conversation_event(
 
 
 def private_owner(conversation: Conversation) -> str | None:
-    """Return who alone may see it: sessions and chats are private, circles' talks are not."""
-    return None if conversation.kind == "conversation" else conversation.owner
+    """Return who alone may see it; None where everybody may."""
+    return private_owner_of(conversation.kind, conversation.owner)
+
+
+def private_owner_of(kind: str, owner: str) -> str | None:
+    """Return the owner of what is private: sessions and chats; a circle's talks are not."""
+    return None if kind == ConversationKind.CONVERSATION else owner

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from decimal import Decimal
 
 from pydantic import JsonValue, TypeAdapter
-from sqlalchemy import BigInteger, bindparam, func, insert, literal_column, select, update
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import BigInteger, bindparam, func, literal_column, select, update
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.engine import RowMapping
 
 from conclave.conversations.commands import ConversationFilter
@@ -67,6 +67,12 @@ _MESSAGE = (
     MessageRow.model,
     MessageRow.created_at,
 )
+_PARTICIPANTS = select(
+    AgentRow.id, AgentRow.slug, AgentRow.name, AgentRow.model, AgentRow.state
+).where(
+    AgentRow.id == func.any(bindparam("agent_ids_", type_=ARRAY(BigInteger))),
+    AgentRow.deleted_at.is_(None),
+)
 _ASKED = bindparam("inbox_id_", type_=BigInteger)
 _ADDED = select(func.json_agg(literal_column("messages", JSONB))).where(
     MessageRow.conversation_id == ConversationRow.id, MessageRow.inbox_id == _ASKED
@@ -116,22 +122,6 @@ class Answer(Shape):
         return self.inbox_status not in WAITING
 
 
-class NewConversation(Shape):
-    """The columns of a conversation about to be stored."""
-
-    kind: str
-    owner: str
-    circle_id: int | None
-    topic: str
-    status: ConversationStatus = ConversationStatus.PENDING
-    agent_ids: list[int]
-    turn_strategy: str
-    facilitator_id: int | None
-    auto_run: bool
-    max_turns: int
-    turn_timeout: int
-
-
 class Participant(Shape):
     """An agent as a conversation sees it."""
 
@@ -152,44 +142,6 @@ class CircleRules(Shape):
 
 class ConversationRepository:
     """Reads and writes conversations, their messages, and what they ask of agents and circles."""
-
-    async def add(self, tx: Transaction, new: NewConversation) -> int:
-        """Store a conversation; return its id."""
-        result = await tx.conn.execute(
-            insert(ConversationRow).values(new.model_dump()).returning(ConversationRow.id)
-        )
-        return result.scalar_one()
-
-    async def add_message(
-        self,
-        tx: Transaction,
-        conversation_id: int,
-        *,
-        seq: int,
-        content: str,
-        mentions: list[int],
-    ) -> Message:
-        """Store the opening prompt, a user's message of turn 0."""
-        result = await tx.conn.execute(
-            insert(MessageRow)
-            .values(
-                conversation_id=conversation_id,
-                seq=seq,
-                role=MessageRole.USER,
-                content=content,
-                mentions=mentions,
-                execution=1,
-                turn=0,
-                step=0,
-            )
-            .returning(*_MESSAGE)
-        )
-        await tx.conn.execute(
-            update(ConversationRow)
-            .where(ConversationRow.id == conversation_id)
-            .values(last_seq=seq)
-        )
-        return Message.model_validate(result.mappings().one())
 
     async def get(
         self, tx: Transaction, conversation_id: int, *, lock: bool = False
@@ -274,11 +226,7 @@ class ConversationRepository:
 
     async def participants(self, tx: Transaction, agent_ids: Sequence[int]) -> list[Participant]:
         """Return those of the agents that exist, in the order asked for."""
-        rows = await tx.conn.execute(
-            select(AgentRow.id, AgentRow.slug, AgentRow.name, AgentRow.model, AgentRow.state).where(
-                AgentRow.id.in_(agent_ids), AgentRow.deleted_at.is_(None)
-            )
-        )
+        rows = await tx.conn.execute(_PARTICIPANTS, {"agent_ids_": list(agent_ids)})
         found = {row["id"]: Participant.model_validate(row) for row in rows.mappings()}
         return [found[agent_id] for agent_id in agent_ids if agent_id in found]
 

@@ -10,7 +10,7 @@ import time
 import uuid
 from contextlib import suppress
 
-from conclave.conversations.admission import admit
+from conclave.conversations.admission import adhoc, admit
 from conclave.conversations.commands import (
     Advance,
     Advanced,
@@ -18,6 +18,7 @@ from conclave.conversations.commands import (
     CreateConversation,
     TurnSnapshot,
 )
+from conclave.conversations.creation import Created, NewConversation, store
 from conclave.conversations.dispatch import TARGET_KIND, ConversationDispatch
 from conclave.conversations.errors import (
     CircleNotActive,
@@ -28,14 +29,10 @@ from conclave.conversations.errors import (
     TurnFailed,
 )
 from conclave.conversations.mentions import mentions
-from conclave.conversations.rendering import conversation_event, message_event, stream_of
-from conclave.conversations.repository import (
-    ConversationRepository,
-    NewConversation,
-    StoredConversation,
-)
+from conclave.conversations.rendering import conversation_event
+from conclave.conversations.repository import ConversationRepository, StoredConversation
 from conclave.db import Database, Transaction
-from conclave.errors import Invalid, NotFound, Unavailable
+from conclave.errors import Conflict, Invalid, NotFound, Unavailable
 from conclave.events import EventLog
 from conclave.mailbox import InboxEntry, Letter, Mailbox
 from conclave.ports import StreamWatch
@@ -46,7 +43,7 @@ from schema.domain.conversations import (
     Message,
     TurnStrategy,
 )
-from schema.domain.events import EventType
+from schema.domain.events import EventType, conversation_stream
 from schema.domain.identity import Principal
 from schema.domain.inbox import InboxStatus
 from schema.payloads.conversations import AdvanceOutcome
@@ -82,12 +79,25 @@ class ConversationService:
 
         Raises `NotFound`, `Invalid` and `CircleNotActive`.
         """
-        async with self._db.transaction() as tx:
-            new, names = await admit(tx, self._conversations, command, principal)
-            stored, owed = await self._store(tx, new, command.initial_prompt, names)
-        if owed is not None:
-            await self._dispatch.start(stored, owed)
-        return stored
+        created = await self._create_adhoc(command, principal)
+        if created is None:
+            async with self._db.transaction() as tx:
+                new = await admit(tx, self._conversations, command, principal)
+                created = await store(tx, self._events, new)
+                if created is None:
+                    raise Conflict("An agent left while the conversation was created")
+        if created.owed is not None:
+            await self._dispatch.start(created)
+        return created.conversation
+
+    async def _create_adhoc(
+        self, command: CreateConversation, principal: Principal
+    ) -> Created | None:
+        """Store in one round trip what needs no more; None where more must be asked."""
+        if command.circle_name is not None or "@" in (command.initial_prompt or ""):
+            return None
+        async with self._db.autocommit() as tx:
+            return await store(tx, self._events, adhoc(command, principal))
 
     async def open_session(
         self, agent_id: int, initial_prompt: str | None, principal: Principal
@@ -97,58 +107,27 @@ class ConversationService:
             found = await self._conversations.participants(tx, [agent_id])
             if not found:
                 raise NotFound(f"Agent {agent_id} not found")
-            agent = found[0]
             new = NewConversation(
                 kind=ConversationKind.SESSION,
                 owner=principal.key,
-                circle_id=None,
-                topic=f"A session with {agent.name}",
+                topic=f"A session with {found[0].name}",
                 agent_ids=[agent_id],
                 turn_strategy=TurnStrategy.ROUND_ROBIN,
-                facilitator_id=None,
                 auto_run=False,
                 max_turns=_SESSION_MAX_TURNS,
                 turn_timeout=_SESSION_TURN_TIMEOUT,
             )
-            stored, _ = await self._store(tx, new, None, {agent.id: agent.name})
+            created = await store(tx, self._events, new)
+            if created is None:
+                raise Conflict(f"Agent {agent_id} is offline")
+        stored = created.conversation
         if initial_prompt is not None:
             await self.advance(stored.id, Advance(prompt=initial_prompt), principal, wait=False)
         return await self.get(stored.id, principal)
 
-    async def _store(
-        self,
-        tx: Transaction,
-        new: NewConversation,
-        initial_prompt: str | None,
-        names: dict[int, str],
-    ) -> tuple[StoredConversation, int | None]:
-        """Store the row, the opening prompt, the events and the start that is owed."""
-        conversation_id = await self._conversations.add(tx, new)
-        opening: Message | None = None
-        if initial_prompt is not None:
-            opening = await self._conversations.add_message(
-                tx,
-                conversation_id,
-                seq=1,
-                content=initial_prompt,
-                mentions=mentions(initial_prompt, names),
-            )
-        stored = await self._stored(tx, conversation_id)
-        drafts = [conversation_event(stored, EventType.CONVERSATION_CREATED)]
-        if opening is not None:
-            owner = drafts[0].owner
-            drafts.append(
-                message_event(
-                    opening, circle_id=stored.circle_id, owner=owner, status=stored.status
-                )
-            )
-        await self._events.append(tx, drafts)
-        owed = await self._mailbox.owe(tx, TARGET_KIND, conversation_id) if new.auto_run else None
-        return stored, owed
-
     async def get(self, conversation_id: int, principal: Principal) -> Conversation:
         """Return a conversation the caller may see."""
-        async with self._db.reading() as tx:
+        async with self._db.autocommit() as tx:
             return _visible(await self._stored(tx, conversation_id), principal)
 
     async def list(
@@ -223,7 +202,7 @@ class ConversationService:
         await self._conversations.set_status(tx, stored.id, status, final=True)
         await self._mailbox.settle(
             tx,
-            target=stream_of(stored.id),
+            target=conversation_stream(stored.id),
             status=InboxStatus.FAILED,
             answer={"status": status.value, "error": "ended"},
         )
@@ -259,7 +238,7 @@ class ConversationService:
             found = await self._conversations.participants(tx, stored.agent_ids)
             called = mentions(command.prompt, {agent.id: agent.name for agent in found})
         return Letter(
-            target=stream_of(stored.id),
+            target=conversation_stream(stored.id),
             principal=principal.key,
             idempotency_key=command.idempotency_key or uuid.uuid4().hex,
             prompt=command.prompt,
@@ -275,10 +254,12 @@ class ConversationService:
                 async with self._db.transaction() as tx:
                     if (await self._mailbox.get(tx, entry.id)).is_answered:
                         return
-            await self._watch.changed(stream_of(stored.id), min(left, _LOOK_AGAIN_SECONDS))
+            await self._watch.changed(
+                conversation_stream(stored.id), min(left, _LOOK_AGAIN_SECONDS)
+            )
 
     async def _answer(self, conversation_id: int, inbox_id: int) -> Advanced:
-        async with self._db.reading() as tx:
+        async with self._db.autocommit() as tx:
             answer = await self._conversations.answer(tx, conversation_id, inbox_id)
         if answer is None:
             raise ConversationNotFound(conversation_id)

@@ -12,7 +12,7 @@ from decimal import Decimal
 from conclave.conversations.errors import ConversationNotFound, LateAttempt
 from conclave.conversations.mentions import has_end_marker, mentions, named
 from conclave.conversations.prompt import build_prompt
-from conclave.conversations.rendering import message_event, stream_of
+from conclave.conversations.rendering import message_event
 from conclave.conversations.repository import ConversationRepository
 from conclave.conversations.turn_repository import Opening, TranscriptLine, TurnRepository
 from conclave.db import Database, Transaction
@@ -23,7 +23,7 @@ from conclave.ports import EventBus, ModelGateway, ProviderDirectory
 from schema.domain.agents import AgentStatus
 from schema.domain.base import Shape
 from schema.domain.conversations import ConversationStatus, Message
-from schema.domain.events import Delta, EventDraft, EventType
+from schema.domain.events import Delta, EventDraft, EventType, conversation_stream
 from schema.domain.inbox import InboxItem, InboxStatus
 from schema.domain.llm import ModelReply, ModelRequest
 from schema.domain.providers import ProviderAccess
@@ -91,7 +91,7 @@ class TurnService:
         return await self._commit(prepared, reply)
 
     async def _begin(self, call: CompleteInput, attempt: int) -> PreparedCall | CompleteResult:
-        target = stream_of(call.conversation_id)
+        target = conversation_stream(call.conversation_id)
         async with self._db.transaction() as tx:
             opening = await self._turns.opening(tx, call, target)
             if opening is None:
@@ -106,7 +106,7 @@ class TurnService:
     async def _explain(
         self, tx: Transaction, call: CompleteInput, opening: Opening, outcome: CallOutcome
     ) -> CompleteResult:
-        target = stream_of(call.conversation_id)
+        target = conversation_stream(call.conversation_id)
         if outcome is CallOutcome.SPOKEN:
             found = await self._turns.committed_reply(tx, call, target)
             return _spoken(call, found, found.status, found.names or {}, found.waiting)
@@ -162,7 +162,7 @@ class TurnService:
             call.turn >= prepared.max_turns or has_end_marker(reply.text)
         )
         async with self._db.transaction() as tx:
-            target = stream_of(call.conversation_id)
+            target = conversation_stream(call.conversation_id)
             passage = await self._turns.pass_fence(
                 tx, call, prepared.call_id, reply, target, ends=ends
             )
@@ -292,7 +292,7 @@ def _model_request(
 def _opening_events(prepared: PreparedCall, prompt: Message | None) -> list[EventDraft]:
     call = prepared.call
     started = EventDraft(
-        stream=stream_of(call.conversation_id),
+        stream=conversation_stream(call.conversation_id),
         type=EventType.TURN_STARTED,
         data={
             "conversation_id": call.conversation_id,

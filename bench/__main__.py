@@ -1,0 +1,83 @@
+"""`make bench`: measure, write docs/performance.md, exit 1 where a bound is missed.
+
+Names of figures as arguments measure those alone and write nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable
+
+from bench import creation, deltas, product, report, turns
+from bench.product import Bench
+from bench.report import Figure
+from bench.turns import Arms
+
+
+async def _memory(bench: Bench) -> list[Figure]:
+    api, worker = bench.memory_mb("api"), bench.memory_mb("worker-1")
+    detail = f"API {api:.0f} MB, worker {worker:.0f} MB, idle after start"
+    return [Figure("Memory of API and worker", api + worker, 450, True, detail, "MB")]
+
+
+async def _turns(bench: Bench) -> list[Figure]:
+    ours, raw = await turns.prepare(bench)
+    alone = await turns.latency(ours, raw)
+    many = await turns.throughput(ours, raw)
+    return [
+        Figure("A turn alone, p50", alone.ratio, 1.5, True, _milliseconds(alone)),
+        Figure("Turns/s, 64 at once over 200", many.ratio, 0.7, False, _rates(many)),
+    ]
+
+
+async def _delta(bench: Bench) -> list[Figure]:
+    seconds = await deltas.first_delta(bench)
+    detail = "from the model's socket to the client's, p50"
+    return [Figure("First streamed delta", seconds * 1000, 60, True, detail, "ms")]
+
+
+async def _creation(bench: Bench) -> list[Figure]:
+    running, waiting = await creation.creation(bench)
+    return [
+        Figure("Conversations that run, created/s", running.ratio, 0.6, False, _rates(running)),
+        Figure("Conversations that wait, created/s", waiting.ratio, 5, False, _rates(waiting)),
+    ]
+
+
+MEASUREMENTS: dict[str, Callable[[Bench], Awaitable[list[Figure]]]] = {
+    "memory": _memory,
+    "turns": _turns,
+    "delta": _delta,
+    "creation": _creation,
+}
+
+
+def _milliseconds(arms: Arms) -> str:
+    return f"ours {_list(arms.ours, 1000, 0)} ms; raw {_list(arms.raw, 1000, 0)} ms"
+
+
+def _rates(arms: Arms) -> str:
+    return f"ours {_list(arms.ours, 1, 0)}/s; raw {_list(arms.raw, 1, 0)}/s"
+
+
+def _list(values: list[float], scale: float, digits: int) -> str:
+    return " ".join(f"{value * scale:.{digits}f}" for value in values)
+
+
+async def main(names: list[str]) -> int:
+    """Measure and report; return the exit code."""
+    figures: list[Figure] = []
+    async with product.running() as bench:
+        for name, measure in MEASUREMENTS.items():
+            if not names or name in names:
+                for figure in await measure(bench):
+                    print(figure.row, flush=True)
+                    figures.append(figure)
+    if not names:
+        report.write(figures)
+    return 0 if all(figure.is_met for figure in figures) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(main(sys.argv[1:])))
