@@ -38,10 +38,13 @@ async def _delta(bench: Bench) -> list[Figure]:
 
 
 async def _creation(bench: Bench) -> list[Figure]:
-    running, waiting = await creation.creation(bench)
+    running, waiting, over_http = await creation.creation(bench)
+    http = f"; over HTTP {over_http:.0f}/s"
     return [
         Figure("Conversations that run, created/s", running.ratio, 0.6, False, _rates(running)),
-        Figure("Conversations that wait, created/s", waiting.ratio, 5, False, _rates(waiting)),
+        Figure(
+            "Conversations that wait, created/s", waiting.ratio, 5, False, _rates(waiting) + http
+        ),
     ]
 
 

@@ -1,9 +1,14 @@
-"""Creating conversations against starting raw workflows, with no worker to serve either."""
+"""Creating conversations against starting raw workflows, with no worker to serve either.
+
+Both are called in this process: the service that every dialect's route calls, and the client's
+`start_workflow`. What HTTP adds is shown beside it.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
+import statistics
 import time
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -14,27 +19,41 @@ from temporalio.service import RPCError
 from bench.product import Bench
 from bench.raw import QUEUE
 from bench.turns import RUNS, Arms, many
+from conclave.container import Core, build_core
+from conclave.conversations.commands import CreateConversation
+from schema.domain.identity import LOCAL_PRINCIPAL
+from workflows.engine import TemporalEngine
 
-_CREATED = 150
+_STARTED = 150
+_STORED = 600
 _AT_ONCE = 16
 
 Make = Callable[[int], Awaitable[object]]
 
 
-async def creation(bench: Bench) -> tuple[Arms, Arms]:
+async def creation(bench: Bench) -> tuple[Arms, Arms, float]:
     """Return conversations a second against workflow starts a second: those that run by
-    themselves (counted when their workflow is started), and those that are a row."""
+    themselves (row, outbox and start), and those that are a row; and the latter over HTTP."""
     agent = await bench.post(
         "/agents", {"name": "creator", "provider": "openai", "model": "gpt-4o-mini"}
     )
-    running, waiting = Arms([], []), Arms([], [])
-    async with _workers_stopped(bench):
-        for _ in range(RUNS):
-            raw = await _rate(_raw_start(bench))
-            for arms, auto_run in ((running, True), (waiting, False)):
-                arms.raw.append(raw)
-                arms.ours.append(await _created(bench, agent["id"], auto_run=auto_run))
-    return running, waiting
+    agent_id = agent["id"]
+    assert isinstance(agent_id, int)
+    running, waiting, over_http = Arms([], []), Arms([], []), list[float]()
+    core = await build_core(bench.settings, engine=TemporalEngine(bench.client), name="bench")
+    try:
+        async with _workers_stopped(bench):
+            for _ in range(RUNS):
+                raw = await _rate(_raw_start(bench), _STARTED)
+                running.raw.append(raw)
+                waiting.raw.append(raw)
+                running.ours.append(await _started(bench, core, agent_id))
+                make = _create(core, agent_id, auto_run=False)
+                waiting.ours.append(await _rate(make, _STORED))
+                over_http.append(await _rate(_post(bench, agent_id), _STORED))
+    finally:
+        await core.close()
+    return running, waiting, statistics.median(over_http)
 
 
 def _raw_start(bench: Bench) -> Make:
@@ -48,25 +67,35 @@ def _raw_start(bench: Bench) -> Make:
     return start
 
 
-async def _created(bench: Bench, agent_id: object, *, auto_run: bool) -> float:
-    made: list[str] = []
+def _create(core: Core, agent_id: int, *, auto_run: bool, made: list[str] | None = None) -> Make:
+    async def create(n: int) -> object:
+        command = CreateConversation(topic=f"number {n}", agent_ids=[agent_id], auto_run=auto_run)
+        conversation = await core.conversations.create(command, LOCAL_PRINCIPAL)
+        if made is not None:
+            made.append(conversation.workflow_id)
+        return conversation
 
-    async def make(n: int) -> object:
-        answer = await bench.post(
-            "/conversations",
-            {"topic": f"number {n}", "agent_ids": [agent_id], "auto_run": auto_run},
+    return create
+
+
+def _post(bench: Bench, agent_id: int) -> Make:
+    async def post(n: int) -> object:
+        return await bench.post(
+            "/conversations", {"topic": f"n {n}", "agent_ids": [agent_id], "auto_run": False}
         )
-        made.append(str(answer["workflow_id"]))
-        return answer
 
-    rate = await _rate(make)
-    if auto_run:
-        await _all_started(bench, made)
+    return post
+
+
+async def _started(bench: Bench, core: Core, agent_id: int) -> float:
+    made: list[str] = []
+    rate = await _rate(_create(core, agent_id, auto_run=True, made=made), _STARTED)
+    await _all_started(bench, made)
     return rate
 
 
 async def _all_started(bench: Bench, workflow_ids: list[str]) -> None:
-    """The answer comes after the start; a run that is not there would make the figure a lie."""
+    """`create` returns after the start; a run that is not there would make the figure a lie."""
     for workflow_id in workflow_ids:
         try:
             await bench.client.get_workflow_handle(workflow_id).describe()
@@ -74,10 +103,10 @@ async def _all_started(bench: Bench, workflow_ids: list[str]) -> None:
             raise RuntimeError(f"{workflow_id} was not started") from error
 
 
-async def _rate(make: Make) -> float:
+async def _rate(make: Make, count: int) -> float:
     begun = time.perf_counter()
-    await many(make, range(_CREATED), at_once=_AT_ONCE)
-    return _CREATED / (time.perf_counter() - begun)
+    await many(make, range(count), at_once=_AT_ONCE)
+    return count / (time.perf_counter() - begun)
 
 
 @asynccontextmanager

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -17,6 +17,7 @@ from pathlib import Path
 
 import aiohttp
 import psutil
+from pydantic import BaseModel
 from temporalio.client import Client
 
 from conclave.container import temporal_client
@@ -27,6 +28,14 @@ from conclave.settings import Settings
 
 _ROOT = Path(__file__).parent.parent
 _START_SECONDS = 90
+
+
+class _Ready(BaseModel):
+    """The ready file, as far as it is needed here."""
+
+    api: str
+    temporal: str
+    pids: dict[str, int]
 
 
 @dataclass
@@ -44,15 +53,9 @@ class Bench:
     """The raw worker's process."""
     http: aiohttp.ClientSession
 
-    def ready(self) -> dict[str, object]:
-        """Return the ready file as it stands."""
-        return json.loads(self.ready_file.read_text())
-
     def pids(self) -> dict[str, int]:
         """Return the product's processes."""
-        pids = self.ready()["pids"]
-        assert isinstance(pids, dict)
-        return {str(name): int(pid) for name, pid in pids.items()}
+        return _Ready.model_validate_json(self.ready_file.read_bytes()).pids
 
     async def post(self, path: str, body: object = None) -> dict[str, object]:
         """POST and return the answer; any error ends the bench."""
@@ -84,7 +87,7 @@ def _spawn(command: list[str], log: Path, env: dict[str, str]) -> subprocess.Pop
 async def running(*, model_delay: float = 0.0) -> AsyncGenerator[Bench]:
     """Run everything in a new data directory until the block ends."""
     directory = Path(tempfile.mkdtemp(prefix="conclave-bench-"))
-    directory.chmod(0o711)
+    os.chmod(directory, 0o711)  # PostgreSQL runs as another user than root
     children: list[subprocess.Popen[bytes]] = []
     try:
         async with _started(directory, children, model_delay) as bench:
@@ -114,10 +117,10 @@ async def _started(
     up += ["--env", f"OPENAI_BASE_URL={model_url}", "--env", "OPENAI_API_KEY=sk-bench-key-1234"]
     children.append(_spawn(up, directory / "up.log", dict(os.environ)))
     await _wait_for(ready, "the product", directory / "up.log")
-    answer = json.loads(ready.read_text())
+    answer = _Ready.model_validate_json(ready.read_bytes())
     environment = {
         "DATABASE_URL": Postgres.at(data_dir / "postgres").url(),
-        "TEMPORAL_ADDRESS": str(answer["temporal"]),
+        "TEMPORAL_ADDRESS": answer.temporal,
         **installation_secrets(Layout(data_dir)),
         "CONCLAVE_DATA_DIR": str(data_dir),
         "OPENAI_BASE_URL": model_url,
@@ -131,7 +134,7 @@ async def _started(
         connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=120)
     ) as http:
         yield Bench(
-            api=str(answer["api"]).rstrip("/"),
+            api=answer.api.rstrip("/"),
             data_dir=data_dir,
             model_url=model_url,
             ready_file=ready,
@@ -144,8 +147,6 @@ async def _started(
 
 
 def _free_port() -> int:
-    import socket
-
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -65,7 +65,8 @@ async def prepare(bench: Bench) -> tuple[Turn, Turn]:
         )
 
     async def raw(n: int) -> object:
-        return await handles[n % _CONVERSATIONS].execute_update(
+        handle = handles[n % _CONVERSATIONS]
+        return await handle.execute_update(  # pyright: ignore[reportUnknownMemberType]  # the SDK leaves a type argument open
             "ask", Ask(number=n), result_type=Answer
         )
 

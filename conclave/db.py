@@ -35,7 +35,7 @@ class Database:
         engine = create_async_engine(
             url,
             pool_size=pool_size,
-            max_overflow=pool_size,
+            max_overflow=0,  # an overflow connection is closed after use: waiting is cheaper
             pool_timeout=10,
             pool_recycle=1800,
             connect_args={"connect_timeout": 5, "application_name": "conclave"},

@@ -10,7 +10,18 @@ from datetime import datetime
 from decimal import Decimal
 
 from pydantic import TypeAdapter
-from sqlalchemy import BigInteger, Boolean, Integer, String, Text, bindparam, text
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    DateTime,
+    Integer,
+    String,
+    Text,
+    bindparam,
+    column,
+    text,
+)
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from conclave.conversations.rendering import private_owner_of
@@ -22,7 +33,8 @@ from schema.domain.conversations import ConversationStatus, Message, MessageRole
 from schema.domain.events import EventType
 from schema.payloads.names import conversation_workflow_id
 
-_CREATE = text("""
+_CREATE = (
+    text("""
 WITH fit AS (
   SELECT count(*) AS found, json_agg(json_build_object(
     'id', id, 'slug', slug, 'name', name, 'model', model, 'state', state)) AS agents
@@ -58,25 +70,34 @@ WITH fit AS (
   RETURNING id
 )
 SELECT new.*, fit.agents, (SELECT id FROM owed) AS owed FROM new, fit
-""").bindparams(
-    bindparam("agent_ids", type_=ARRAY(BigInteger)),
-    bindparam("kind", type_=String),
-    bindparam("owner", type_=String),
-    bindparam("circle_id", type_=BigInteger),
-    bindparam("topic", type_=Text),
-    bindparam("turn_strategy", type_=String),
-    bindparam("facilitator_id", type_=BigInteger),
-    bindparam("auto_run", type_=Boolean),
-    bindparam("max_turns", type_=Integer),
-    bindparam("turn_timeout", type_=Integer),
-    bindparam("last_seq", type_=Integer),
-    bindparam("prompt", type_=Text),
-    bindparam("mentions", type_=ARRAY(BigInteger)),
-    bindparam("created_type", type_=String),
-    bindparam("opened_type", type_=String),
-    bindparam("created", type_=JSONB),
-    bindparam("opened", type_=JSONB),
-    bindparam("private_owner", type_=String),
+""")
+    .bindparams(
+        bindparam("agent_ids", type_=ARRAY(BigInteger)),
+        bindparam("kind", type_=String),
+        bindparam("owner", type_=String),
+        bindparam("circle_id", type_=BigInteger),
+        bindparam("topic", type_=Text),
+        bindparam("turn_strategy", type_=String),
+        bindparam("facilitator_id", type_=BigInteger),
+        bindparam("auto_run", type_=Boolean),
+        bindparam("max_turns", type_=Integer),
+        bindparam("turn_timeout", type_=Integer),
+        bindparam("last_seq", type_=Integer),
+        bindparam("prompt", type_=Text),
+        bindparam("mentions", type_=ARRAY(BigInteger)),
+        bindparam("created_type", type_=String),
+        bindparam("opened_type", type_=String),
+        bindparam("created", type_=JSONB),
+        bindparam("opened", type_=JSONB),
+        bindparam("private_owner", type_=String),
+    )
+    .columns(
+        column("id", BigInteger),
+        column("created_at", DateTime(timezone=True)),
+        column("updated_at", DateTime(timezone=True)),
+        column("agents", JSON),
+        column("owed", BigInteger),
+    )
 )
 _AGENTS = TypeAdapter(list[Participant])
 

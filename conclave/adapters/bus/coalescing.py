@@ -9,7 +9,7 @@ from schema.domain.events import Delta
 
 DELTA_INTERVAL = 0.05
 """Seconds between two pieces of the same reply."""
-POKE_INTERVAL = 0.003
+POKE_INTERVAL = 0.02
 """Seconds between two pokes."""
 _VOICES_KEPT = 256
 _SILENCE = 30.0
