@@ -35,7 +35,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows import agent_turn, policies, visibility
     from workflows.turn_order import Choice, choose_speaker, drop_agent, note_spoken
 
-HISTORY_EVENTS = 600
+HISTORY_EVENTS = 400
 """A run continues as new at the first turn boundary past this many events, or when the server
 suggests it: small histories replay quickly and stay far from the server's limits."""
 

@@ -11,13 +11,13 @@ from conclave.container import Core
 from conclave.conversations.commands import Advance, Advanced, CreateConversation
 from conclave.conversations.dispatch import TARGET_KIND
 from conclave.conversations.record import ConversationRecord
-from conclave.conversations.rendering import stream_of
 from conclave.conversations.turns import TurnService
 from conclave.mailbox import Mailbox
 from conclave.outbox.relay import Relay
 from schema.domain.agents import Agent
 from schema.domain.base import Shape
 from schema.domain.conversations import Conversation, Message
+from schema.domain.events import conversation_stream
 from schema.domain.identity import LOCAL_PRINCIPAL
 from schema.domain.inbox import InboxItem
 from schema.domain.providers import ProviderName
@@ -94,7 +94,7 @@ class Desk:
     async def waiting(self, conversation: Conversation) -> list[InboxItem]:
         """Return the requests that are not answered."""
         async with self.core.db.transaction() as tx:
-            return await self.mailbox.waiting(tx, stream_of(conversation.id))
+            return await self.mailbox.waiting(tx, conversation_stream(conversation.id))
 
     async def complete(
         self,

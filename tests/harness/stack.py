@@ -39,7 +39,9 @@ class Stack:
     async def agents(self, *names: str, model: str = MODEL) -> list[Agent]:
         """Make agents that speak through the scripted model."""
         return [
-            await self.core.agents.create(CreateAgent(name=name, provider=ProviderName.OPENAI, model=model))
+            await self.core.agents.create(
+                CreateAgent(name=name, provider=ProviderName.OPENAI, model=model)
+            )
             for name in names
         ]
 
@@ -76,14 +78,16 @@ class Stack:
 
 
 @asynccontextmanager
-async def running_stack(postgres_url: str, temporal_address: str) -> AsyncGenerator[Stack]:
-    """Run core, worker and scripted model until the block ends."""
+async def running_stack(
+    postgres_url: str, temporal_address: str, *, encryption_key: str | None = None
+) -> AsyncGenerator[Stack]:
+    """Run core, worker and scripted model until the block ends; with a fresh key, or this one."""
     async with ModelServer() as model:
         settings = Settings.model_validate(
             {
                 "database_url": postgres_url,
                 "temporal_address": temporal_address,
-                "encryption_key": new_key(),
+                "encryption_key": encryption_key or new_key(),
                 "advance_wait_seconds": 30,
             }
         )
