@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 import structlog
-from fastapi import Depends, FastAPI
+from fastapi import FastAPI
 
 from api import codec, errors, reference
 from api.dialect import Dialect
@@ -14,7 +14,6 @@ from api.draining import Draining, drain_on_sigterm
 from api.gathering.dialect import GATHERING
 from api.gathering.routes import agents, circles, conversations, events, health, websockets
 from api.gathering.routes import settings as settings_routes
-from api.input import refuse_unstorable
 from api.middleware import BodyLimit, RequestContext, TrailingSlash
 from api.security import Gate, check_bind
 from api.stream import running_hub
@@ -80,12 +79,12 @@ def create_app(settings: Settings | None = None, core: Core | None = None) -> Fa
         lifespan=lifespan,
         docs_url=None,  # api.reference serves it without another host
         redirect_slashes=False,
-        dependencies=[Depends(refuse_unstorable)],
     )
     app.state.draining = draining
     app.state.core = core
     for router in ROUTERS:
-        app.include_router(router)
+        # `include_router` would hide the routes behind one more matching of every request.
+        app.router.routes.extend(router.routes)
     errors.install(app, DIALECTS)
     app.add_middleware(TrailingSlash)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, dialects=DIALECTS)

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from google.protobuf.json_format import MessageToJson, Parse, ParseError
 from starlette.responses import Response
 from temporalio.api.common.v1 import Payload, Payloads
 
 from api.deps import CoreDep
 from api.errors import INVALID_BODY
+from api.input import CheckedRouter
 from api.security import CODEC_PREFIX
 from conclave.crypto import UndecipherableSecret
 from conclave.errors import BadRequest
 
-router = APIRouter(prefix=CODEC_PREFIX, include_in_schema=False)
+router = CheckedRouter(prefix=CODEC_PREFIX, include_in_schema=False)
 Turn = Callable[[Sequence[Payload]], Awaitable[list[Payload]]]
 
 

@@ -1,4 +1,4 @@
-"""What no field of ours can hold, refused in one place before any route sees it.
+"""What no field of ours can hold, refused in one place before any route sees it: `CheckedRouter`.
 
 PostgreSQL stores neither NUL characters nor lone surrogates, and JSON has no NaN or Infinity;
 Python's parser lets all four through.
@@ -7,11 +7,11 @@ Python's parser lets all four through.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from email.message import Message
 from typing import cast
 
-from fastapi import Request
+from fastapi import APIRouter, Depends, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.requests import HTTPConnection
@@ -85,7 +85,7 @@ def _is_json(content_type: str) -> bool:
 
 
 async def refuse_unstorable(conn: HTTPConnection) -> None:
-    """Check path, query and JSON body of a request. A dependency of the whole application.
+    """Check path, query and JSON body of a request. A dependency of every route.
 
     Raises `RequestValidationError` naming the field, `BadRequest` for a body that is not JSON.
     """
@@ -105,3 +105,17 @@ async def refuse_unstorable(conn: HTTPConnection) -> None:
         if not _is_json(request.headers.get("content-type", "")):
             raise BadRequest(f"{INVALID_BODY}: send application/json")
         _refuse(find_flaw(await request.json(), ("body",)))
+
+
+class CheckedRouter(APIRouter):
+    """The router of every route: what it is asked is checked by `refuse_unstorable` first."""
+
+    def __init__(
+        self, *, prefix: str = "", tags: Sequence[str] = (), include_in_schema: bool = True
+    ) -> None:
+        super().__init__(
+            prefix=prefix,
+            tags=[*tags],
+            include_in_schema=include_in_schema,
+            dependencies=[Depends(refuse_unstorable)],
+        )

@@ -9,10 +9,11 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from fastapi.openapi.docs import get_swagger_ui_html
 from starlette.responses import FileResponse, HTMLResponse
 
+from api.input import CheckedRouter
 from conclave.errors import NotFound
 
 STYLE = "/docs/swagger-ui.css"
@@ -20,7 +21,7 @@ SCRIPT = "/docs/swagger-ui-bundle.js"
 _NO_ICON = "data:,"
 _DAY = {"Cache-Control": "public, max-age=86400"}
 
-router = APIRouter(include_in_schema=False)
+router = CheckedRouter(include_in_schema=False)
 
 
 @router.get("/docs")

@@ -12,7 +12,8 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute, APIWebSocketRoute
 from starlette.routing import Route
 
-from api.app import ROUTERS, create_app
+from api.app import create_app
+from api.input import refuse_unstorable
 from conclave.settings import AuthMode, Settings
 
 HERE = Path(__file__).parent
@@ -47,7 +48,7 @@ def make_app() -> FastAPI:
 
 def offered(app: FastAPI) -> dict[Endpoint, APIRoute | None]:
     found: dict[Endpoint, APIRoute | None] = {}
-    for route in [*app.routes, *(route for router in ROUTERS for route in router.routes)]:
+    for route in app.routes:
         if isinstance(route, APIWebSocketRoute):
             found[("WS", plain(route.path))] = None
         elif isinstance(route, Route):
@@ -83,6 +84,13 @@ def test_success_statuses_are_those_of_the_table():
         route = found.get(endpoint(row))
         if route is not None:
             assert str(route.status_code or 200) == row["success"], endpoint(row)
+
+
+def test_every_route_refuses_what_cannot_be_stored():
+    for route in make_app().routes:
+        if isinstance(route, APIRoute | APIWebSocketRoute):
+            checks = [dependency.dependency for dependency in route.dependencies]
+            assert refuse_unstorable in checks, route.path
 
 
 def operations() -> list[tuple[str, str, dict[str, Any]]]:

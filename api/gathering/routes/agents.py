@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import Depends, Query, Response
 
 from api.deps import CoreDep, PrincipalDep
 from api.errors import documented
@@ -18,10 +18,11 @@ from api.gathering.schemas.agents import (
     ShownStatus,
 )
 from api.gathering.schemas.fields import PathId
+from api.input import CheckedRouter
 from api.pagination import Page, Window, window
 from conclave.agents.commands import BusyPolicy
 
-router = APIRouter(prefix="/agents", tags=["Agents"])
+router = CheckedRouter(prefix="/agents", tags=["Agents"])
 
 
 @router.get(

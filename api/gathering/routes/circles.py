@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Response
+from fastapi import Depends, Response
 
 from api.deps import CoreDep
 from api.errors import documented
 from api.gathering.schemas.circles import CircleIn, CircleOut, CirclePatch, MemberIn, MemberOut
 from api.gathering.schemas.fields import PathId, PathName
+from api.input import CheckedRouter
 from api.pagination import Page, Window, window
 
-router = APIRouter(prefix="/circles", tags=["Circles"])
+router = CheckedRouter(prefix="/circles", tags=["Circles"])
 
 
 @router.get(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header, Query, Response
+from fastapi import Depends, Header, Query, Response
 
 from api.deps import CoreDep, PrincipalDep
 from api.errors import documented
@@ -16,11 +16,12 @@ from api.gathering.schemas.conversations import (
     MessageOut,
 )
 from api.gathering.schemas.fields import PathId
+from api.input import CheckedRouter
 from api.pagination import Page, Window, window
 from conclave.conversations.commands import ConversationFilter
 from schema.domain.conversations import ConversationStatus
 
-router = APIRouter(prefix="/conversations", tags=["Conversations"])
+router = CheckedRouter(prefix="/conversations", tags=["Conversations"])
 
 IdempotencyKey = Annotated[
     str | None,

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header, Path, Query
+from fastapi import Depends, Header, Path, Query
 
 from api.deps import CoreDep, PrincipalDep
 from api.errors import documented
 from api.event_stream import EventStream
+from api.input import CheckedRouter
 from api.stream import HubDep
 from api.subscriptions import Channel, Subscription
 
-router = APIRouter(tags=["Conversations"])
+router = CheckedRouter(tags=["Conversations"])
 
 
 async def _subscription(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Response
+from fastapi import Response
 
 from api.deps import CoreDep, DrainingDep
 from api.errors import documented
 from api.gathering.schemas.health import ChecksOut, HealthOut, LiveOut, ReadyOut, SystemOut
+from api.input import CheckedRouter
 
-router = APIRouter(prefix="/health", tags=["Health"])
+router = CheckedRouter(prefix="/health", tags=["Health"])
 
 
 @router.get(

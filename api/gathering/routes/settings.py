@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path
+from fastapi import Path
 
 from api.deps import CoreDep
 from api.errors import documented
@@ -16,8 +16,9 @@ from api.gathering.schemas.settings import (
     ProviderTestOut,
     SettingsOut,
 )
+from api.input import CheckedRouter
 
-router = APIRouter(prefix="/settings", tags=["Settings"])
+router = CheckedRouter(prefix="/settings", tags=["Settings"])
 
 Provider = Annotated[
     str,

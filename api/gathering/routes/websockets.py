@@ -10,11 +10,12 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated, cast
 
-from fastapi import APIRouter, Query, WebSocket, WebSocketDisconnect
+from fastapi import Query, WebSocket, WebSocketDisconnect
 from pydantic import JsonValue
 
 from api.deps import CoreDep, PrincipalDep
 from api.event_stream import frame
+from api.input import CheckedRouter
 from api.stream import Hub, HubDep
 from api.subscriptions import Channel, Ending, Subscription
 from conclave.container import Core
@@ -28,7 +29,7 @@ _TRY_AGAIN = 1013
 _LAST_ID = 2**63 - 1
 _LAST_WORDS_SECONDS = 2.0
 
-router = APIRouter()
+router = CheckedRouter()
 
 
 class _Socket:
