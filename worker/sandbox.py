@@ -1,8 +1,9 @@
 """The workflow sandbox: what a workflow file may bring in from outside.
 
 Workflow files name their imports in one `imports_passed_through` block. `workflows` itself is
-never passed through: a module-level `datetime.now()` would slip through with it. An import that
-was not named raises, so that what is reloaded for every run stays small and deliberate.
+never passed through: a `datetime.now()` would slip through with it; what a workflow file needs of
+it is imported under a silent policy, and so reloaded with the file. Any other import that was not
+named raises, so that what is reloaded for every run stays small and deliberate.
 """
 
 from __future__ import annotations

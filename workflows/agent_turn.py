@@ -13,7 +13,8 @@ from temporalio import workflow
 with workflow.unsafe.imports_passed_through():
     from schema.payloads import names
     from schema.payloads.agent_turn import CallOutcome, CompleteInput, CompleteResult
-    from workflows import policies
+
+from workflows import policies
 
 
 async def speak(call: CompleteInput, summary: str) -> CompleteResult:

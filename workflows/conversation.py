@@ -32,6 +32,11 @@ with workflow.unsafe.imports_passed_through():
         SettleResult,
         WakeInput,
     )
+
+# Reloaded in the sandbox as this file is, so that its restrictions hold in them too.
+with workflow.unsafe.sandbox_import_notification_policy(
+    workflow.SandboxImportNotificationPolicy.SILENT
+):
     from workflows import agent_turn, policies, visibility
     from workflows.turn_order import Choice, choose_speaker, drop_agent, note_spoken
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 from random import Random
 from typing import NamedTuple
 
-from schema.domain.conversations import TurnStrategy
-from schema.domain.inbox import InboxItem
-from schema.payloads.agent_turn import CompleteResult
-from schema.payloads.conversations import Floor
+from temporalio import workflow
+
+with workflow.unsafe.imports_passed_through():
+    from schema.domain.conversations import TurnStrategy
+    from schema.domain.inbox import InboxItem
+    from schema.payloads.agent_turn import CompleteResult
+    from schema.payloads.conversations import Floor
 
 
 class Choice(NamedTuple):

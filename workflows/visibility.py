@@ -5,11 +5,13 @@ Search attributes and ids are never encrypted: nothing that is said or secret ma
 
 from __future__ import annotations
 
+from temporalio import workflow
 from temporalio.common import SearchAttributeKey, SearchAttributePair, SearchAttributeUpdate
 from temporalio.common import TypedSearchAttributes as Attributes
 
-from schema.payloads import names
-from schema.payloads.conversations import ConversationState
+with workflow.unsafe.imports_passed_through():
+    from schema.payloads import names
+    from schema.payloads.conversations import ConversationState
 
 AGENT_ID = SearchAttributeKey.for_keyword_list(names.AGENT_ID_ATTRIBUTE)
 CIRCLE_NAME = SearchAttributeKey.for_keyword(names.CIRCLE_NAME_ATTRIBUTE)

@@ -1,0 +1,109 @@
+"""The production sandbox refuses what would make a replay decide otherwise."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import itertools
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from temporalio.worker import Replayer
+from temporalio.worker.workflow_sandbox import RestrictedWorkflowAccessError
+from temporalio.worker.workflow_sandbox._restrictions import UnintentionalPassthroughError
+
+import workflows
+from conclave.crypto import Keyring
+from tests.histories.files import KEY, load, recorded
+from worker.sandbox import sandboxed_runner
+from workflows.codec import data_converter
+
+SOURCES = Path(workflows.__file__ or "").parent
+IN_RUNS = ["conversation", "agent_turn", "turn_order", "policies", "visibility"]
+"""The files that run inside workflows; the others belong to clients."""
+
+_numbers = itertools.count(1)
+
+
+async def load_in_sandbox(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, module: str, line: str
+) -> None:
+    """Replay on a copy of the workflows that has one more line; raise what the sandbox raises."""
+    name = f"altered_workflows_{next(_numbers)}"
+    copy = directory / name
+    shutil.copytree(SOURCES, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    for path in copy.glob("*.py"):
+        path.write_text(path.read_text().replace("from workflows", f"from {name}"))
+    with (copy / f"{module}.py").open("a") as file:
+        file.write(f"\n{line}\n")
+    monkeypatch.syspath_prepend(directory)
+    altered = importlib.import_module(f"{name}.conversation")
+    replayer = Replayer(
+        workflows=[altered.ConversationWorkflow],
+        workflow_runner=sandboxed_runner(),
+        data_converter=data_converter(Keyring.parse(KEY)),
+    )
+    try:
+        await replayer.replay_workflow(load(recorded()[0]))
+    except RuntimeError as error:
+        if error.__cause__ is not None:
+            raise error.__cause__ from None
+        raise
+    finally:
+        for loaded in [known for known in sys.modules if known.startswith(name)]:
+            del sys.modules[loaded]
+
+
+async def test_an_unaltered_copy_is_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    await load_in_sandbox(tmp_path, monkeypatch, "conversation", "MORE = 1")
+
+
+@pytest.mark.parametrize("module", IN_RUNS)
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import datetime; STARTED = datetime.datetime.now()",
+        "import random; LUCK = random.random()",
+    ],
+    ids=["clock", "random"],
+)
+async def test_what_differs_from_run_to_run_is_refused_in_every_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, line: str
+):
+    with pytest.raises(RestrictedWorkflowAccessError):
+        await load_in_sandbox(tmp_path, monkeypatch, module, line)
+
+
+@pytest.mark.parametrize("line", ["import structlog", "from conclave import errors"])
+async def test_an_import_that_is_not_named_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str
+):
+    with pytest.raises(UnintentionalPassthroughError):
+        await load_in_sandbox(tmp_path, monkeypatch, "conversation", line)
+
+
+@pytest.mark.parametrize("module", IN_RUNS)
+def test_every_import_from_outside_is_named(module: str):
+    tree = ast.parse((SOURCES / f"{module}.py").read_text())
+    own = {*sys.stdlib_module_names, "temporalio", "workflows"}
+    assert {found for found in _roots(tree.body)} <= own
+    for block in tree.body:
+        if isinstance(block, ast.With):
+            is_named = "imports_passed_through" in ast.unparse(block.items[0])
+            assert ("workflows" in _roots(block.body)) is not is_named
+
+
+def _roots(body: list[ast.stmt]) -> set[str]:
+    """Return the packages that a block imports from."""
+    modules = [
+        statement.module or "" for statement in body if isinstance(statement, ast.ImportFrom)
+    ]
+    modules += [
+        name.name
+        for statement in body
+        if isinstance(statement, ast.Import)
+        for name in statement.names
+    ]
+    return {module.partition(".")[0] for module in modules}
