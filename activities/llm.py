@@ -28,9 +28,8 @@ class LLMActivities:
 
         May run twice: a reply is committed once per (execution, turn, step), a second run
         returns it. Heartbeats every second (timeout: `policies.HEARTBEAT_TIMEOUT`), so that a
-        killed worker is noticed and a cancel arrives. Typed failures: `provider_refused` and
-        `budget_exhausted` are final; `provider_unavailable`, `provider_timeout` and
-        `unavailable` are tried again.
+        killed worker is noticed and a cancel arrives. Typed failures: `provider_refused` is final;
+        `provider_unavailable`, `provider_timeout` and `unavailable` are tried again.
         """
         async with _heartbeats():
             with translated():

@@ -77,13 +77,6 @@ class TooLarge(ConclaveError):
     status = 413
 
 
-class BudgetExhausted(ConclaveError):
-    """A budget cannot cover the worst case of the call."""
-
-    code = "budget_exhausted"
-    status = 402
-
-
 class Unavailable(ConclaveError):
     """Something this service stands on cannot be reached just now."""
 

@@ -58,12 +58,6 @@ class TurnFailed(ProviderError):
     code = "turn_failed"
 
 
-class ExecutionSuperseded(Conflict):
-    """A later execution owns the conversation."""
-
-    code = "execution_superseded"
-
-
 class LateAttempt(Conflict):
     """A later attempt of the same call took the fence: this one may not commit."""
 

@@ -12,7 +12,7 @@ from decimal import Decimal
 from conclave.conversations.errors import ConversationNotFound, LateAttempt
 from conclave.conversations.mentions import has_end_marker, mentions, named
 from conclave.conversations.prompt import build_prompt
-from conclave.conversations.rendering import message_event
+from conclave.conversations.rendering import message_event, private_owner_of
 from conclave.conversations.repository import ConversationRepository
 from conclave.conversations.turn_repository import Opening, TranscriptLine, TurnRepository
 from conclave.db import Database, Transaction
@@ -74,7 +74,8 @@ class TurnService:
     async def complete(self, call: CompleteInput, attempt: int) -> CompleteResult:
         """Make one model call and commit its reply, or say why it is not made.
 
-        Raises the errors of the model gateway, `BudgetExhausted`, `LateAttempt`, `Unavailable`.
+        Raises the errors of the model gateway, `ConversationNotFound`, `LateAttempt`,
+        `Unavailable`.
         """
         prepared = await self._begin(call, attempt)
         if isinstance(prepared, CompleteResult):
@@ -139,7 +140,7 @@ class TurnService:
             worst_case=self._gateway.worst_case_usd(request, access),
             prompts=0 if prompt is None else 1,
         )
-        owner = opening.owner if opening.kind != "conversation" else None
+        owner = private_owner_of(opening.kind, opening.owner)
         prepared = PreparedCall(
             call=call,
             call_id=call_id,

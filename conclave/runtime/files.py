@@ -13,7 +13,6 @@ from conclave.runtime.plan import Layout
 GATEWAY_TOKEN = "GATEWAY_TOKEN"
 _MAKERS = {
     "ENCRYPTION_KEY": new_key,
-    "JWT_SECRET": lambda: secrets.token_urlsafe(48),
     GATEWAY_TOKEN: lambda: secrets.token_urlsafe(32),
 }
 

@@ -119,9 +119,9 @@ def child_environment(
     """Return what the API and the workers see.
 
     `--env` wins over everything, the stack's own addresses over what was inherited, and what was
-    inherited over the secrets and the defaults.
+    inherited over the secrets.
     """
-    environment = {**secrets, "WATCHDOG_ENABLED": "true", **inherited}
+    environment = {**secrets, **inherited}
     root = str(Path(conclave.__path__[0]).parent)
     search = [root, *filter(None, [inherited.get("PYTHONPATH")])]
     environment.update(

@@ -83,12 +83,12 @@ def outlast_children(layout: Layout) -> list[str]:
             process = psutil.Process(pid)
             if abs(process.create_time() - created) < 0.01:
                 alive[pid] = (name, process)
-    _, stubborn = psutil.wait_procs(
+    _, survivors = psutil.wait_procs(
         [process for _, process in alive.values()], timeout=_DYING_PATIENCE_SECONDS
     )
-    for process in stubborn:
+    for process in survivors:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
-    psutil.wait_procs(stubborn, timeout=5)
+    psutil.wait_procs(survivors, timeout=5)
     layout.children.unlink(missing_ok=True)
-    return [alive[process.pid][0] for process in stubborn]
+    return [alive[process.pid][0] for process in survivors]
