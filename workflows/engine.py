@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 
 from temporalio.api.enums.v1 import TaskQueueType
@@ -93,19 +93,31 @@ class TemporalEngine:
                     return await handle.execute_update(  # pyright: ignore[reportUnknownMemberType]  # the SDK leaves a type argument open
                         names.ADVANCE_UPDATE, message, id=update_id, result_type=AdvanceResult
                     )
-                return await self._client.execute_update_with_start_workflow(  # pyright: ignore[reportUnknownMemberType]  # as above
-                    names.ADVANCE_UPDATE,
-                    message,
-                    id=update_id,
-                    result_type=AdvanceResult,
-                    start_workflow_operation=self._start_operation(state),
-                )
+                return await self._advance_with_start(state, message, update_id)
             except WorkflowUpdateFailedError as error:
                 return _after_failed_update(error)
             except RPCError as error:
                 if error.status is _TOO_MANY_UPDATES:
                     return AdvanceResult(outcome=AdvanceOutcome.ACCEPTED)
                 raise
+
+    async def _advance_with_start(
+        self, state: ConversationState, message: AdvanceInput, update_id: str
+    ) -> AdvanceResult:
+        operation = self._start_operation(state)
+        try:
+            return await self._client.execute_update_with_start_workflow(  # pyright: ignore[reportUnknownMemberType]  # as above
+                names.ADVANCE_UPDATE,
+                message,
+                id=update_id,
+                result_type=AdvanceResult,
+                start_workflow_operation=operation,
+            )
+        except BaseException:
+            # The operation holds the error too; not fetched there, it would be logged as lost.
+            with suppress(BaseException):
+                await operation.workflow_handle()
+            raise
 
     def _start_operation(
         self, state: ConversationState

@@ -6,6 +6,7 @@ row itself. Both are committed with an outbox row, and only then is the workflow
 
 from __future__ import annotations
 
+import asyncio
 import time
 import uuid
 from contextlib import suppress
@@ -36,6 +37,7 @@ from conclave.errors import Conflict, Invalid, NotFound, Unavailable
 from conclave.events import EventLog
 from conclave.mailbox import InboxEntry, Letter, Mailbox
 from conclave.ports import StreamWatch
+from schema.domain.agents import AgentStatus
 from schema.domain.conversations import (
     Conversation,
     ConversationKind,
@@ -180,9 +182,7 @@ class ConversationService:
             if not wait:
                 await self._dispatch.wake(stored.id)
                 return Advanced(conversation=stored, messages=[], finished=False)
-            outcome = await self._dispatch.advance(stored, entry.item)
-            if outcome is None or outcome.outcome is AdvanceOutcome.ACCEPTED:
-                await self._wait_for_answer(stored, entry)
+            await self._wait_for_turn(stored, entry)
         return await self._answer(conversation_id, entry.id)
 
     async def end(self, conversation_id: int, principal: Principal) -> Conversation:
@@ -226,9 +226,18 @@ class ConversationService:
                     raise IdempotencyKeyReused
                 return found
         _refuse_unless_open(stored)
-        if command.agent_id is not None and command.agent_id not in stored.agent_ids:
-            raise Invalid("agent_id", f"agent {command.agent_id} takes no part in it")
+        if command.agent_id is not None:
+            await self._require_speaker(tx, stored, command.agent_id)
         return await self._mailbox.put(tx, letter, TARGET_KIND, stored.id)
+
+    async def _require_speaker(
+        self, tx: Transaction, stored: StoredConversation, agent_id: int
+    ) -> None:
+        if agent_id not in stored.agent_ids:
+            raise Invalid("agent_id", f"agent {agent_id} takes no part in it")
+        found = await self._conversations.participants(tx, [agent_id])
+        if not found or found[0].state == AgentStatus.OFFLINE:
+            raise Invalid("agent_id", f"agent {agent_id} is gone or offline")
 
     async def _letter(
         self, tx: Transaction, stored: StoredConversation, command: Advance, principal: Principal
@@ -246,12 +255,23 @@ class ConversationService:
             mentions=called,
         )
 
-    async def _wait_for_answer(self, stored: StoredConversation, entry: InboxEntry) -> None:
-        """Wait by the record: the workflow could not be asked, or has moved on."""
+    async def _wait_for_turn(self, stored: StoredConversation, entry: InboxEntry) -> None:
+        """Wait until the request is answered, or until a request may no longer wait."""
         deadline = time.monotonic() + self._advance_wait_seconds
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._advance_wait_seconds):
+                asked = await self._dispatch.advance(stored, entry.item)
+                if asked is not None and asked.outcome is not AdvanceOutcome.ACCEPTED:
+                    return
+        await self._wait_by_record(stored, entry, deadline)
+
+    async def _wait_by_record(
+        self, stored: StoredConversation, entry: InboxEntry, deadline: float
+    ) -> None:
+        """Wait by the record: the workflow could not be asked, or has moved on."""
         while (left := deadline - time.monotonic()) > 0:
             with suppress(Unavailable):
-                async with self._db.transaction() as tx:
+                async with self._db.autocommit() as tx:
                     if (await self._mailbox.get(tx, entry.id)).is_answered:
                         return
             await self._watch.changed(

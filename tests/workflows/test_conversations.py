@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from copy import copy
 
 import pytest
 
+from conclave.agents.commands import BusyPolicy
 from conclave.conversations.commands import Advance
 from conclave.conversations.errors import (
     ConversationEnded,
@@ -86,6 +88,36 @@ async def test_a_completed_conversation_takes_one_more_turn(stack: Stack):
     assert more.conversation.status is ConversationStatus.COMPLETED
     assert more.conversation.turn_count == 3
     assert (await stack.get(started.id)).workflow_id == f"conversation-{started.id}-2"
+
+
+async def test_a_key_is_remembered_by_every_later_run(stack: Stack):
+    agents = await stack.agents("Ada", "Bob")
+    started = await stack.conversation(agents, max_turns=1)
+    await stack.reaches(started.id, ConversationStatus.COMPLETED)
+    first = await advance(stack, started.id, prompt="Once", key="k1")
+    second = await advance(stack, started.id, prompt="Twice", key="k2")
+    assert (first.conversation.execution, second.conversation.execution) == (2, 3)
+    assert await advance(stack, started.id, prompt="Once", key="k1") == first
+    assert (await stack.get(started.id)).turn_count == 3
+
+
+async def test_the_others_go_on_without_a_deleted_agent_until_nobody_is_left(stack: Stack):
+    agents = await stack.agents("Ada", "Bob")
+    manual = await stack.conversation(agents, auto_run=False)
+    await advance(stack, manual.id, prompt="Hello")
+    await stack.core.agents.delete(agents[1].id, BusyPolicy.REFUSE)
+    alone = await advance(stack, manual.id, prompt="Who is here?")
+    assert alone.messages[-1].agent_name == "Ada"
+    with pytest.raises(TurnFailed, match=f"Agent {agents[1].id} is gone or offline"):
+        await advance(stack, manual.id, prompt="Bob?", agent_id=agents[1].id)
+    assert (await stack.get(manual.id)).status is ConversationStatus.ACTIVE
+    await stack.core.agents.delete(agents[0].id, BusyPolicy.REFUSE)
+    with pytest.raises(TurnFailed, match="No agent is left to speak"):
+        await advance(stack, manual.id, prompt="Nobody?")
+    failed = await stack.get(manual.id)
+    assert failed.status is ConversationStatus.FAILED
+    assert failed.reason == "No agent is left to speak"
+    assert failed.turn_count == 2
 
 
 async def test_end_is_final(stack: Stack):
@@ -214,3 +246,17 @@ async def advance(
     )
     assert answer.finished
     return answer
+
+
+async def test_a_request_nobody_serves_in_time_is_accepted(stack: Stack):
+    stack.model.responder = lambda _: Reply(text="slow", delay=3)
+    agents = await stack.agents("Ada")
+    manual = await stack.conversation(agents, auto_run=False)
+    impatient = copy(stack.core.conversations)
+    impatient._advance_wait_seconds = 0.2
+    command = Advance(prompt="Hello", idempotency_key="once")
+    accepted = await impatient.advance(manual.id, command, LOCAL_PRINCIPAL, wait=True)
+    assert not accepted.finished
+    answer = await advance(stack, manual.id, prompt="Hello", key="once")
+    assert answer.messages[1].content == "slow"
+    assert len(stack.model.requests) == 1
