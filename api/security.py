@@ -20,6 +20,7 @@ from api.dialect import Dialect, Problem
 from api.errors import problem_of, render
 from api.middleware import header
 from conclave.errors import Forbidden, Unauthenticated
+from conclave.loopback import is_loopback
 from conclave.settings import AuthMode, Settings
 
 CODEC_PREFIX = "/codec"
@@ -37,26 +38,12 @@ class InsecureBind(RuntimeError):
     """AUTH_MODE=local admits anybody who can connect: it must be bound to loopback."""
 
 
-@lru_cache(maxsize=1024)
-def is_loopback(host: str) -> bool:
-    """Whether a host name or address literal is this machine's own loopback."""
-    name = host.strip("[]").lower()
-    if name in {"localhost", "localhost."}:
-        return True
-    try:
-        address = ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return (mapped or address).is_loopback
-
-
 def check_bind(settings: Settings) -> None:
     """Raise `InsecureBind` where anonymous callers could come from elsewhere."""
     if settings.auth_mode is AuthMode.LOCAL and not is_loopback(settings.api_host):
         raise InsecureBind(
-            f"AUTH_MODE=local needs a loopback address, not {settings.api_host}: "
-            "bind to 127.0.0.1 or set AUTH_MODE=required"
+            f"AUTH_MODE=local lets anybody in who can connect, and API_HOST={settings.api_host} "
+            "is not loopback. Set AUTH_MODE=required, or API_HOST=127.0.0.1."
         )
 
 

@@ -16,7 +16,7 @@ import typer
 import conclave
 from conclave.errors import ConclaveError
 from conclave.logging import configure_logging
-from conclave.settings import AuthMode, Settings, get_settings
+from conclave.settings import Settings, get_settings
 
 _OWN_PACKAGES = ("schema", "workflows", "activities", "api", "worker")
 
@@ -103,14 +103,13 @@ def api() -> None:
     """Run the API alone, against DATABASE_URL and TEMPORAL_ADDRESS, on API_HOST and API_PORT."""
     import uvicorn
 
-    from conclave.runtime.plan import is_loopback
+    from api.security import InsecureBind, check_bind
 
     settings = _settings()
-    if settings.auth_mode is AuthMode.LOCAL and not is_loopback(settings.api_host):
-        raise _refusal(
-            f"AUTH_MODE=local lets anybody in who can connect, and API_HOST={settings.api_host} "
-            "is not loopback. Set AUTH_MODE=required, or API_HOST=127.0.0.1."
-        )
+    try:
+        check_bind(settings)
+    except InsecureBind as error:
+        raise _refusal(str(error)) from None
     configure_logging(settings.log_level, settings.log_format)
     uvicorn.run(
         "api.app:app",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -10,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import conclave
+from conclave.loopback import is_loopback
 from conclave.runtime.errors import StartFailed
 
 FIRST_DELAY_SECONDS = 0.2
@@ -138,16 +138,6 @@ def child_environment(
     host = environment.get("API_HOST", "127.0.0.1")
     environment.setdefault("AUTH_MODE", "local" if is_loopback(host) else "required")
     return environment
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can connect to a listener on `host`."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 def parse_assignments(texts: Sequence[str]) -> dict[str, str]:
