@@ -184,6 +184,6 @@ async def _bus(settings: Settings, name: str, stack: AsyncExitStack) -> EventBus
         bus = RedisBus(settings.redis_url.get_secret_value(), name)
     else:
         bus = PostgresBus(settings.database_url, name)
-    await bus.start()
+    bus.start()
     stack.push_async_callback(bus.close)
     return bus

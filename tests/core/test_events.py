@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 
 import pytest
 from psycopg import AsyncConnection
 from sqlalchemy import text
 
-from conclave.adapters.bus.memory import MemoryBus
 from conclave.db import Database
 from conclave.events import EventLog
-from schema.domain.events import EventDraft, EventType
+from schema.domain.events import Delta, EventDraft, EventType
 
 BEFORE_ALL = (0, 0)
 
@@ -22,9 +21,10 @@ def draft(stream: str, note: str = "", **fields: object) -> EventDraft:
     return EventDraft.model_validate({"stream": stream, **values, **fields})
 
 
-class CountingBus(MemoryBus):
+class CountingBus:
+    """An `EventBus` that notes what it is told and passes nothing on."""
+
     def __init__(self) -> None:
-        super().__init__()
         self.told: list[str] = []
 
     def poke(self) -> None:
@@ -32,6 +32,12 @@ class CountingBus(MemoryBus):
 
     def flush(self, conversation_id: int) -> None:
         self.told.append(f"flush {conversation_id}")
+
+    def publish(self, delta: Delta) -> None:
+        self.told.append(f"text {delta.text}")
+
+    async def listen(self) -> AsyncGenerator[Delta | None]:
+        yield None
 
 
 @pytest.fixture

@@ -52,7 +52,8 @@ class Wire(Protocol):
 
 
 class Notifier:
-    """Sends what is poked and published from one task, so that no caller waits or fails."""
+    """The telling half of a bus: one task sends what is poked and published, so that no caller
+    waits or fails."""
 
     def __init__(self, wire: Wire) -> None:
         self._wire = wire

@@ -91,33 +91,13 @@ class _NotifyWire:
                 await conn.close()
 
 
-class PostgresBus:
+class PostgresBus(Notifier):
     """Implements `EventBus`. A process that never listens opens no listening connection."""
 
     def __init__(self, database_url: str, name: str) -> None:
+        super().__init__(_NotifyWire(database_url, f"{name} notifier"))
         self._database_url = database_url
         self._name = name
-        self._notifier = Notifier(_NotifyWire(database_url, f"{name} notifier"))
-
-    async def start(self) -> None:
-        """Connect ahead of the first message; the first one connects too."""
-        self._notifier.start()
-
-    async def close(self) -> None:
-        """Tell what waits and disconnect."""
-        await self._notifier.close()
-
-    def poke(self) -> None:
-        """Say that events were committed."""
-        self._notifier.poke()
-
-    def publish(self, delta: Delta) -> None:
-        """Pass on a piece of text."""
-        self._notifier.publish(delta)
-
-    def flush(self, conversation_id: int) -> None:
-        """Hold back no text of this conversation."""
-        self._notifier.flush(conversation_id)
 
     async def listen(self) -> AsyncGenerator[Delta | None]:
         """Yield deltas, and None when events may be waiting: after every (re)connect too.

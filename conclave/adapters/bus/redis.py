@@ -76,33 +76,13 @@ class _PublishWire:
                 await client.aclose()
 
 
-class RedisBus:
+class RedisBus(Notifier):
     """Implements `EventBus` on publish and subscribe."""
 
     def __init__(self, redis_url: str, name: str) -> None:
+        super().__init__(_PublishWire(redis_url, f"{name} notifier"))
         self._url = redis_url
         self._name = name
-        self._notifier = Notifier(_PublishWire(redis_url, f"{name} notifier"))
-
-    async def start(self) -> None:
-        """Connect ahead of the first message; the first one connects too."""
-        self._notifier.start()
-
-    async def close(self) -> None:
-        """Tell what waits and disconnect."""
-        await self._notifier.close()
-
-    def poke(self) -> None:
-        """Say that events were committed."""
-        self._notifier.poke()
-
-    def publish(self, delta: Delta) -> None:
-        """Pass on a piece of text."""
-        self._notifier.publish(delta)
-
-    def flush(self, conversation_id: int) -> None:
-        """Hold back no text of this conversation."""
-        self._notifier.flush(conversation_id)
 
     async def listen(self) -> AsyncGenerator[Delta | None]:
         """Yield deltas, and None when events may be waiting: after every (re)connect too."""
