@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
+from typing import TypedDict
 
 from temporalio.api.enums.v1 import TaskQueueType
 from temporalio.api.taskqueue.v1 import TaskQueue
@@ -21,7 +22,11 @@ from temporalio.client import (
     WorkflowUpdateFailedError,
     WorkflowUpdateRPCTimeoutOrCancelledError,
 )
-from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.common import (
+    TypedSearchAttributes,
+    WorkflowIDConflictPolicy,
+    WorkflowIDReusePolicy,
+)
 from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
@@ -43,6 +48,16 @@ _LIVE_SECONDS = 75.0
 _TOO_MANY_UPDATES = RPCStatusCode.RESOURCE_EXHAUSTED
 
 
+class _StartOptions(TypedDict):
+    id: str
+    task_queue: str
+    id_reuse_policy: WorkflowIDReusePolicy
+    id_conflict_policy: WorkflowIDConflictPolicy
+    search_attributes: TypedSearchAttributes
+    static_summary: str
+    static_details: str
+
+
 class TemporalEngine:
     """Starts, wakes and asks workflows. Raises `Unavailable` and `ExecutionClosed` alone."""
 
@@ -51,34 +66,20 @@ class TemporalEngine:
 
     async def start_conversation(self, state: ConversationState) -> None:
         """Start a conversation's run; already running is success."""
-        async with _translated():
-            await self._client.start_workflow(
-                names.CONVERSATION_WORKFLOW,
-                state,
-                id=_id(state),
-                task_queue=names.CONCLAVE_QUEUE,
-                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
-                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-                search_attributes=visibility.start_attributes(state),
-                static_summary=visibility.summary(state),
-                static_details=visibility.static_details(state),
-            )
+        await self._start(state)
 
     async def wake_conversation(self, state: ConversationState) -> None:
         """Signal the run, starting it if there is none."""
+        await self._start(state, signal=names.WAKE_SIGNAL)
+
+    async def _start(self, state: ConversationState, *, signal: str | None = None) -> None:
         async with _translated():
             await self._client.start_workflow(
                 names.CONVERSATION_WORKFLOW,
                 state,
-                id=_id(state),
-                task_queue=names.CONCLAVE_QUEUE,
-                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
-                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-                start_signal=names.WAKE_SIGNAL,
-                start_signal_args=[WakeInput()],
-                search_attributes=visibility.start_attributes(state),
-                static_summary=visibility.summary(state),
-                static_details=visibility.static_details(state),
+                start_signal=signal,
+                start_signal_args=[] if signal is None else [WakeInput()],
+                **_options(state),
             )
 
     async def advance(
@@ -123,16 +124,7 @@ class TemporalEngine:
         self, state: ConversationState
     ) -> WithStartWorkflowOperation[object, ConversationResult]:
         return WithStartWorkflowOperation(
-            names.CONVERSATION_WORKFLOW,
-            state,
-            id=_id(state),
-            task_queue=names.CONCLAVE_QUEUE,
-            id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
-            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-            search_attributes=visibility.start_attributes(state),
-            static_summary=visibility.summary(state),
-            static_details=visibility.static_details(state),
-            result_type=ConversationResult,
+            names.CONVERSATION_WORKFLOW, state, result_type=ConversationResult, **_options(state)
         )
 
     async def is_reachable(self) -> bool:
@@ -166,6 +158,19 @@ class TemporalEngine:
                 if now - poller.last_access_time.seconds < _LIVE_SECONDS
             }
         )
+
+
+def _options(state: ConversationState) -> _StartOptions:
+    """Return how a run is started, whichever call does it."""
+    return {
+        "id": _id(state),
+        "task_queue": names.CONCLAVE_QUEUE,
+        "id_reuse_policy": WorkflowIDReusePolicy.REJECT_DUPLICATE,
+        "id_conflict_policy": WorkflowIDConflictPolicy.USE_EXISTING,
+        "search_attributes": visibility.start_attributes(state),
+        "static_summary": visibility.summary(state),
+        "static_details": visibility.static_details(state),
+    }
 
 
 def _id(state: ConversationState) -> str:
