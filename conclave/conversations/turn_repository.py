@@ -11,6 +11,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 from pydantic import JsonValue
+from sqlalchemy.engine import RowMapping
 
 from conclave.conversations import turn_statements as statements
 from conclave.conversations.commands import TurnSnapshot
@@ -97,16 +98,12 @@ class TurnRepository:
 
     async def opening(self, tx: Transaction, call: CompleteInput, target: str) -> Opening | None:
         """Lock the conversation and read all that decides whether and how to call."""
-        found = await tx.conn.execute(
-            statements.OPENING,
-            statements.given(
-                **_place(call),
-                agent_id=call.agent_id,
-                inbox_id=call.inbox_id,
-                target=target,
-            ),
+        given = statements.given(
+            **_place(call), agent_id=call.agent_id, inbox_id=call.inbox_id, target=target
         )
-        row = found.mappings().one_or_none()
+        row = await _opening(tx, given)
+        if row is not None and row["was_changed"]:
+            row = await _opening(tx, given)
         return None if row is None else Opening.model_validate(row)
 
     async def claim(
@@ -252,6 +249,11 @@ class TurnRepository:
             statements.CLOSE_CALL,
             statements.given(call_id=call_id, error_code=error_code, was_billed=was_billed),
         )
+
+
+async def _opening(tx: Transaction, given: dict[str, object]) -> RowMapping | None:
+    found = await tx.conn.execute(statements.OPENING, given)
+    return found.mappings().one_or_none()
 
 
 def _place(call: CompleteInput) -> dict[str, int]:

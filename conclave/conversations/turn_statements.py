@@ -22,6 +22,7 @@ from sqlalchemy import (
     func,
     insert,
     literal,
+    literal_column,
     null,
     select,
     update,
@@ -97,6 +98,13 @@ _FAILURES = select(func.count()).where(
 _EARLIER = select(literal(True)).where(
     InboxRow.target == _target, InboxRow.id < _inbox_id, InboxRow.status.in_(WAITING)
 )
+_SEEN = aliased(ConversationRow, name="seen")
+_WAS_CHANGED = literal_column("conversations.xmin", BigInteger) != (
+    select(literal_column("seen.xmin", BigInteger))
+    .select_from(_SEEN)
+    .where(_SEEN.id == _conversation_id)
+    .scalar_subquery()
+)
 _PARTICIPANT = aliased(AgentRow)
 _NAMES = select(func.json_object_agg(_PARTICIPANT.id, _PARTICIPANT.name)).where(
     _PARTICIPANT.id == any_(ConversationRow.agent_ids)
@@ -152,6 +160,7 @@ OPENING = (
         _EARLIER.exists().label("behind"),
         select(MessageRow.id).where(_REPLY).exists().label("is_replied"),
         _FAILURES.scalar_subquery().label("failures"),
+        _WAS_CHANGED.label("was_changed"),
     )
     .select_from(ConversationRow)
     .outerjoin(AgentRow, and_(AgentRow.id == _agent_id, AgentRow.deleted_at.is_(None)))
@@ -159,7 +168,11 @@ OPENING = (
     .where(ConversationRow.id == _conversation_id)
     .with_for_update(of=ConversationRow)
 )
-"""Lock the conversation and read all that decides whether and how to call."""
+"""Lock the conversation and read all that decides whether and how to call.
+
+Where `was_changed`, it was changed while this waited for the lock: the row is as it is now, and
+all the rest as it was before. Read again then: the lock is held.
+"""
 
 _OWED = delete(OutboxRow).where(OutboxRow.inbox_id == _inbox_id).cte("owed")
 _CLAIMED = (

@@ -152,7 +152,8 @@ class TurnService:
             circle_id=opening.circle_id,
             owner=owner,
             max_turns=opening.max_turns,
-            failures=opening.failures,
+            # Tries of an earlier request that failed at this turn are not this one's.
+            failures=min(opening.failures, attempt - 1),
         )
         await self._events.append(tx, _opening_events(prepared, prompt))
         return prepared

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import insert, select, text, update
 
 from conclave.conversations.commands import Advance
 from conclave.conversations.errors import ConversationEnded, LateAttempt, TurnFailed
@@ -15,9 +15,10 @@ from schema.domain.identity import LOCAL_PRINCIPAL
 from schema.payloads.agent_turn import CallOutcome, CompleteResult
 from schema.payloads.conversations import LookInput, SettleInput
 from schema.tables.agents import AgentRow
-from schema.tables.conversations import ConversationRow
+from schema.tables.conversations import ConversationRow, MessageRow
 from tests.fakes.gateway import COST, WORST_CASE, Killed
 from tests.harness.desk import Desk
+from tests.waiting import until
 
 
 async def test_a_retry_finds_the_committed_reply(desk: Desk):
@@ -283,6 +284,27 @@ async def test_calls_that_were_cut_do_not_count_against_the_provider(desk: Desk)
     assert (await desk.complete(talk, attempt=9)).outcome is CallOutcome.SPOKEN
 
 
+async def test_each_request_has_its_own_five_tries(desk: Desk):
+    talk, refused = await fails_in_the_end(desk, ProviderUnavailable("It is overloaded"))
+    [first] = await desk.waiting(talk)
+    await desk.record.settle(
+        SettleInput(
+            conversation_id=talk.id,
+            execution=1,
+            status=ConversationStatus.FAILED,
+            reason=refused.message,
+            inbox_id=first.id,
+        )
+    )
+    second = await desk.ask(talk, "Again")
+    desk.gateway.reset()
+    desk.gateway.then(*[ProviderUnavailable("It is overloaded")] * 4)
+    for attempt in range(1, 5):
+        with pytest.raises(ProviderUnavailable):
+            await desk.complete(talk, second, attempt=attempt)
+    assert (await desk.complete(talk, second, attempt=5)).outcome is CallOutcome.SPOKEN
+
+
 async def test_a_refused_call_costs_nothing_and_the_request_is_told_why(desk: Desk):
     talk = await desk.conversation()
     item = await desk.ask(talk, "Hello")
@@ -331,6 +353,35 @@ async def test_a_turn_is_committed_once_by_many_attempts_at_once(desk: Desk):
     roles = [message.role for message in await desk.messages(talk)]
     assert roles == [MessageRole.USER, MessageRole.ASSISTANT]
     assert [entry.status for entry in await desk.ledger(talk)].count("committed") == 1
+
+
+async def test_a_reply_committed_while_a_retry_waits_for_the_lock_is_found(desk: Desk):
+    talk = await desk.conversation()
+    async with desk.core.db.transaction() as tx:
+        await tx.conn.execute(
+            select(ConversationRow.id).where(ConversationRow.id == talk.id).with_for_update()
+        )
+        retry = asyncio.create_task(desk.complete(talk, attempt=2))
+        await until(lambda: waits_for_a_lock(desk), what="the retry to wait")
+        reply = {"role": MessageRole.ASSISTANT, "seq": 1, "content": "first", "agent_name": "Ada"}
+        place = {"conversation_id": talk.id, "execution": 1, "turn": 1, "step": 1}
+        await tx.conn.execute(
+            insert(MessageRow).values(**reply, **place, agent_id=talk.agent_ids[0])
+        )
+        await tx.conn.execute(
+            update(ConversationRow)
+            .where(ConversationRow.id == talk.id)
+            .values(turn_count=1, last_seq=1)
+        )
+    assert (await retry).outcome is CallOutcome.SPOKEN
+    assert desk.gateway.requests == []
+    assert await desk.said(talk) == ["first"]
+
+
+async def waits_for_a_lock(desk: Desk) -> bool:
+    async with desk.core.db.transaction() as tx:
+        waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+        return bool(await tx.conn.scalar(waiting))
 
 
 async def test_the_last_turn_and_an_end_marker_complete(desk: Desk):
