@@ -33,8 +33,6 @@ def translated() -> Generator[None]:
             non_retryable=not error.retryable,
             next_retry_delay=None if delay is None else timedelta(seconds=delay),
         ) from None
-    except ApplicationError:
-        raise
     except Exception:
         # A defect of ours: its text may hold anything, so it is logged and not passed on.
         _log.exception("activity failed unexpectedly")

@@ -53,7 +53,7 @@ class Letter(Shape):
 
 
 class InboxEntry(Shape):
-    """A stored request and what became of it."""
+    """A stored request; its answer is read with the conversation it is about."""
 
     id: int
     request_hash: str
@@ -61,8 +61,6 @@ class InboxEntry(Shape):
     mentions: list[int]
     prompt: str | None
     status: InboxStatus
-    turn: int | None
-    answer: dict[str, JsonValue] | None
 
     @property
     def item(self) -> InboxItem:
@@ -81,12 +79,10 @@ class InboxEntry(Shape):
 
 
 class Delivery(Shape):
-    """A wake-up that is owed."""
+    """To whom a wake-up is owed."""
 
-    id: int
     target_kind: str
     target_id: int
-    attempts: int
 
 
 _ENTRY = (
@@ -96,8 +92,6 @@ _ENTRY = (
     InboxRow.mentions,
     InboxRow.prompt,
     InboxRow.status,
-    InboxRow.turn,
-    InboxRow.answer,
 )
 
 
@@ -150,7 +144,7 @@ _TAKE_DUE = (
             0, 0, 0, 0, 0, 0, func.least(2 * func.power(2, OutboxRow.attempts), _LONGEST)
         ),
     )
-    .returning(OutboxRow.id, OutboxRow.target_kind, OutboxRow.target_id, OutboxRow.attempts)
+    .returning(OutboxRow.target_kind, OutboxRow.target_id)
 )
 
 
@@ -225,21 +219,14 @@ class Mailbox:
             statement = statement.where(InboxRow.id == inbox_id)
         await tx.conn.execute(statement)
 
-    async def owe(
-        self, tx: Transaction, target_kind: str, target_id: int, inbox_id: int | None = None
-    ) -> int:
-        """Store a wake-up with the change it tells of; return its id.
+    async def owe(self, tx: Transaction, target_kind: str, target_id: int) -> None:
+        """Store a wake-up with the change it tells of.
 
         It is due a moment later, so that whoever made it can deliver it first.
         """
-        statement = insert(OutboxRow).values(
-            target_kind=target_kind,
-            target_id=target_id,
-            inbox_id=inbox_id,
-            due_at=_SOON,
+        await tx.conn.execute(
+            insert(OutboxRow).values(target_kind=target_kind, target_id=target_id, due_at=_SOON)
         )
-        result = await tx.conn.execute(statement.returning(OutboxRow.id))
-        return result.scalar_one()
 
     async def owed(self, tx: Transaction, target_kind: str, target_id: int) -> list[int]:
         """Return the ids of the wake-ups that are owed to a target."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from decimal import Decimal
 
 from pydantic import JsonValue, TypeAdapter
 from sqlalchemy import BigInteger, bindparam, func, literal_column, select, update
@@ -11,6 +10,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.engine import RowMapping
 
 from conclave.conversations.commands import ConversationFilter
+from conclave.conversations.turn_statements import CLOSE_CALL, MESSAGE_COLUMNS, given
 from conclave.db import Transaction
 from conclave.mailbox import WAITING
 from schema.domain.base import Shape
@@ -21,7 +21,6 @@ from schema.tables.agents import AgentRow
 from schema.tables.circles import CircleMemberRow, CircleRow
 from schema.tables.conversations import ConversationRow, MessageRow
 from schema.tables.inbox import InboxRow
-from schema.tables.model_calls import ModelCallRow
 
 _CONVERSATION = (
     ConversationRow.id,
@@ -51,22 +50,6 @@ _CONVERSATION = (
     ConversationRow.ended_at,
 )
 _SELECT = select(*_CONVERSATION).outerjoin(CircleRow, CircleRow.id == ConversationRow.circle_id)
-_MESSAGE = (
-    MessageRow.id,
-    MessageRow.conversation_id,
-    MessageRow.seq,
-    MessageRow.role,
-    MessageRow.agent_id,
-    MessageRow.agent_name,
-    MessageRow.content,
-    MessageRow.mentions,
-    MessageRow.turn,
-    MessageRow.tokens_in,
-    MessageRow.tokens_out,
-    MessageRow.cost_usd,
-    MessageRow.model,
-    MessageRow.created_at,
-)
 _PARTICIPANTS = select(
     AgentRow.id, AgentRow.slug, AgentRow.name, AgentRow.model, AgentRow.state
 ).where(
@@ -177,7 +160,7 @@ class ConversationRepository:
     ) -> list[Message]:
         """Return messages in order."""
         rows = await tx.conn.execute(
-            select(*_MESSAGE)
+            select(*MESSAGE_COLUMNS)
             .where(MessageRow.conversation_id == conversation_id, MessageRow.seq > after_seq)
             .order_by(MessageRow.seq)
             .limit(limit)
@@ -297,35 +280,9 @@ class ConversationRepository:
             .values(execution=after + 1, started=False)
         )
 
-    async def mark_started(self, tx: Transaction, conversation_id: int, execution: int) -> None:
-        """Note that the run exists, so that it is addressed without a start."""
-        await tx.conn.execute(
-            update(ConversationRow)
-            .where(ConversationRow.id == conversation_id, ConversationRow.execution == execution)
-            .values(started=True)
-        )
-
-    async def settle_cut_call(self, tx: Transaction, call_id: int) -> Decimal:
+    async def settle_cut_call(self, tx: Transaction, call_id: int) -> None:
         """Settle a call that was cut at its worst case: it may have been billed."""
-        result = await tx.conn.execute(
-            update(ModelCallRow)
-            .where(ModelCallRow.id == call_id, ModelCallRow.status == "reserved")
-            .values(
-                status="unknown",
-                cost_usd=ModelCallRow.reserved_usd,
-                ended_at=func.clock_timestamp(),
-            )
-            .returning(ModelCallRow.cost_usd, ModelCallRow.conversation_id)
-        )
-        row = result.one_or_none()
-        if row is None:
-            return Decimal(0)
-        await tx.conn.execute(
-            update(ConversationRow)
-            .where(ConversationRow.id == row.conversation_id)
-            .values(cost_usd=ConversationRow.cost_usd + row.cost_usd)
-        )
-        return row.cost_usd
+        await tx.conn.execute(CLOSE_CALL, given(call_id=call_id, error_code=None, was_billed=True))
 
 
 def _stored(row: RowMapping) -> StoredConversation:
