@@ -14,7 +14,7 @@ from api.draining import Draining, drain_on_sigterm
 from api.gathering.dialect import GATHERING
 from api.gathering.routes import agents, circles, conversations, events, health, websockets
 from api.gathering.routes import settings as settings_routes
-from api.middleware import BodyLimit, RequestContext, TrailingSlash
+from api.middleware import BodyLimit, Head, RequestContext, TrailingSlash
 from api.security import Gate, check_bind
 from api.stream import running_hub
 from conclave.container import Core, build_core
@@ -62,6 +62,7 @@ def create_app(settings: Settings | None = None, core: Core | None = None) -> Fa
             configure_logging(settings.log_level, settings.log_format)
         running = core or await build_core(settings)
         app.state.core = running
+        await running.providers.application.apply_log_level()
         try:
             with drain_on_sigterm(draining, settings.drain_seconds):
                 async with running_hub(running, draining) as app.state.hub:
@@ -86,6 +87,7 @@ def create_app(settings: Settings | None = None, core: Core | None = None) -> Fa
         # `include_router` would hide the routes behind one more matching of every request.
         app.router.routes.extend(router.routes)
     errors.install(app, DIALECTS)
+    app.add_middleware(Head)
     app.add_middleware(TrailingSlash)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, dialects=DIALECTS)
     app.add_middleware(Gate, settings=settings, dialects=DIALECTS)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import JsonValue
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
+from starlette.routing import Match, Route
 
 from api.dialect import Dialect, Flaw, Problem, dialect_of
 from conclave.errors import ConclaveError, Invalid
@@ -94,11 +96,24 @@ def to_problem(error: Exception) -> Problem:
     return INTERNAL
 
 
+def _allowed(request: Request) -> str:
+    """Return every method the path answers to: the router names those of its first match only."""
+    allowed: set[str] = set()
+    for route in request.app.routes:
+        if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE:
+            allowed |= route.methods or set()
+    if "GET" in allowed:
+        allowed.add("HEAD")
+    return ", ".join(sorted(allowed))
+
+
 def install(app: FastAPI, dialects: Sequence[Dialect]) -> None:
     """Render the errors of every route in the dialect of its path."""
 
     async def answer(request: Request, error: Exception) -> Response:
         problem = to_problem(error)
+        if problem.status == 405:
+            problem = replace(problem, headers={"Allow": _allowed(request)})
         if problem.status == 500:
             _log.error("request_crashed", path=request.url.path, exc_info=error)
         elif problem.status > 500:

@@ -6,6 +6,7 @@ import re
 import time
 import uuid
 from collections.abc import Sequence
+from urllib.parse import quote
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect
@@ -26,6 +27,12 @@ def header(scope: Scope, name: bytes) -> str | None:
     """Return the first header of that (lower-case) name."""
     headers: list[tuple[bytes, bytes]] = scope["headers"]
     return next((value.decode("latin-1") for key, value in headers if key == name), None)
+
+
+def _as_sent(scope: Scope) -> str:
+    """Return the path still percent-encoded: a decoded newline would forge a line of the log."""
+    sent: bytes = scope.get("raw_path") or quote(scope["path"]).encode()
+    return sent.decode("latin-1")
 
 
 class RequestContext:
@@ -76,7 +83,7 @@ class RequestContext:
             log(
                 "request",
                 method=scope["method"],
-                path=scope["path"],
+                path=_as_sent(scope),
                 status=status,
                 ms=round((time.perf_counter() - started) * 1000, 1),
             )
@@ -114,6 +121,32 @@ class BodyLimit:
             return message
 
         await self._app(scope, counted, send)
+
+
+class Head:
+    """Answers HEAD as it would GET, without the body (RFC 9110, section 9.3.2)."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Ask for GET and let nothing but the head through; a stream ends there."""
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self._app(scope, receive, send)
+            return
+        is_answered = False
+
+        async def head_only(message: Message) -> None:
+            nonlocal is_answered
+            if message["type"] == "http.response.start":
+                await send(message)
+                await send({"type": "http.response.body", "body": b""})
+                is_answered = True
+
+        async def until_answered() -> Message:
+            return {"type": "http.disconnect"} if is_answered else await receive()
+
+        await self._app({**scope, "method": "GET"}, until_answered, head_only)
 
 
 class TrailingSlash:

@@ -6,6 +6,7 @@ import base64
 import os
 
 import pytest
+from structlog.testing import capture_logs
 from temporalio.api.common.v1 import Payload
 
 from api.app import create_app
@@ -37,6 +38,24 @@ async def test_what_nobody_caught_is_told_to_nobody(api_settings, core, caplog):
     assert answer.status_code == 500
     assert answer.json() == {"detail": "Internal server error"}
     assert answer.headers["X-Request-ID"]
+
+
+async def test_head_answers_as_get_would_without_the_body(client):
+    await client.post("/agents", json={"name": "A"})
+    asked, told = await client.get("/agents"), await client.head("/agents")
+    assert (told.status_code, told.content) == (200, b"")
+    for name in ("content-length", "content-type", "x-total-count"):
+        assert told.headers[name] == asked.headers[name]
+    assert (await client.head("/agents/7")).status_code == 404
+    assert (await client.head("/conversations/7/advance")).status_code == 405
+
+
+async def test_a_path_cannot_forge_a_line_of_the_log(client):
+    with capture_logs() as lines:
+        await client.get("/nowhere%0a2026-01-01 admin came in")
+    (line,) = (line for line in lines if line["event"] == "request")
+    assert "\n" not in line["path"]
+    assert line["path"].startswith("/nowhere%0a") or line["path"].startswith("/nowhere%0A")
 
 
 @pytest.fixture

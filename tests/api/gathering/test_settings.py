@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 
 import httpx
 import pytest
+from fastapi import FastAPI
 from pydantic import SecretStr
 
 from api.app import create_app
@@ -135,3 +137,17 @@ async def test_without_an_encryption_key_a_provider_key_is_not_taken(client: htt
 
     assert answer.status_code == 503
     assert "ENCRYPTION_KEY" in answer.json()["detail"]
+
+
+async def test_a_stored_log_level_holds_from_the_start_of_the_next_process(
+    client: httpx.AsyncClient, app: FastAPI
+):
+    root = logging.getLogger()
+    before = root.level
+    try:
+        await client.patch("/settings/application", json={"log_level": "ERROR"})
+        root.setLevel("INFO")  # as a process that starts has it
+        async with app.router.lifespan_context(app):
+            assert root.level == logging.ERROR
+    finally:
+        root.setLevel(before)
