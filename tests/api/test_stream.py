@@ -325,6 +325,7 @@ async def test_ping_is_answered_and_nonsense_gets_an_error_frame(live: Live) -> 
         "conversations/99",
         "conversations/x",
         "circles",
+        "circles/%00",
         "conversations/1/more",
     ],
 )

@@ -133,6 +133,8 @@ async def _dashboard() -> Channel:
 
 
 async def _circle(core: Core, name: str) -> Channel:
+    if "\x00" in name:
+        raise NotFound("No circle has such a name")
     circle = await core.circles.get(name)
     return Channel(f"circles/{circle.name}", circle_id=circle.id)
 
