@@ -57,7 +57,7 @@ def _new(
 ) -> NewConversation:
     strategy = command.turn_strategy or config.conversation_mode
     facilitator = command.facilitator_id
-    if facilitator is None and command.turn_strategy is None:
+    if facilitator is None and strategy is TurnStrategy.FACILITATOR_LED:
         facilitator = config.moderator_agent_id
     if facilitator is not None and facilitator not in agent_ids:
         raise Invalid("facilitator_id", f"agent {facilitator} is not one of agent_ids")

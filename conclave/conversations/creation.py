@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 from decimal import Decimal
 
-from pydantic import TypeAdapter
+from pydantic import JsonValue, TypeAdapter
 from sqlalchemy import (
     JSON,
     BigInteger,
@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
-from conclave.conversations.rendering import private_owner_of
+from conclave.conversations.rendering import message_data, private_owner_of
 from conclave.conversations.repository import Participant, StoredConversation
 from conclave.db import Transaction
 from conclave.events import EventLog
@@ -158,7 +158,7 @@ async def store(tx: Transaction, events: EventLog, new: NewConversation) -> Crea
     )
 
 
-def _opening(new: NewConversation) -> dict[str, object]:
+def _opening(new: NewConversation) -> dict[str, JsonValue]:
     """Return the opening prompt as its event tells of it; the database adds what it assigns."""
     if new.prompt is None:
         return {}
@@ -175,7 +175,7 @@ def _opening(new: NewConversation) -> dict[str, object]:
         cost_usd=Decimal(0),
         model=None,
     )
-    return {**message.model_dump(mode="json"), "status": ConversationStatus.PENDING}
+    return message_data(message, ConversationStatus.PENDING)
 
 
 def _stored(new: NewConversation, conversation_id: int, now: datetime) -> StoredConversation:

@@ -20,12 +20,18 @@ def message_event(
     return EventDraft(
         stream=conversation_stream(message.conversation_id),
         type=EventType.MESSAGE_CREATED,
-        data=message.model_dump(mode="json") | {"status": status.value},
+        data=message_data(message, status),
         conversation_id=message.conversation_id,
         circle_id=circle_id,
         agent_id=message.agent_id,
         owner=owner,
     )
+
+
+def message_data(message: Message, status: ConversationStatus) -> dict[str, JsonValue]:
+    """Return a message as events tell of it: the cost is a number in USD, as over REST."""
+    told = message.model_dump(mode="json", exclude={"cost_usd"})
+    return {**told, "cost_usd": float(message.cost_usd), "status": status.value}
 
 
 def conversation_event(
@@ -46,15 +52,10 @@ def conversation_event(
         },
         conversation_id=conversation.id,
         circle_id=conversation.circle_id,
-        owner=private_owner(conversation),
+        owner=private_owner_of(conversation.kind, conversation.owner),
     )
 
 
-def private_owner(conversation: Conversation) -> str | None:
-    """Return who alone may see it; None where everybody may."""
-    return private_owner_of(conversation.kind, conversation.owner)
-
-
 def private_owner_of(kind: str, owner: str) -> str | None:
-    """Return the owner of what is private: sessions and chats; a circle's talks are not."""
+    """Return who alone may see it, None where everybody may: sessions and chats are private."""
     return None if kind == ConversationKind.CONVERSATION else owner

@@ -6,6 +6,7 @@ import pytest
 from sqlalchemy import func, select
 
 from schema.tables.base import Base
+from schema.tables.events import EventRow
 from tests.api.gathering.test_agents import make
 
 JSON = {"content-type": "application/json"}
@@ -137,7 +138,7 @@ async def test_an_unknown_path_and_method_are_told_as_json(client):
     answer = await client.put("/agents")
     assert answer.status_code == 405
     assert answer.json() == {"detail": "Method not allowed"}
-    assert "GET" in answer.headers["allow"] or "POST" in answer.headers["allow"]
+    assert answer.headers["allow"] == "GET, HEAD, POST"
 
 
 async def test_trailing_slashes_are_accepted_without_a_redirect(client):
@@ -219,6 +220,33 @@ async def test_an_advance_that_does_not_fit_is_refused_by_field(client, database
         assert answer.status_code == 422
         assert answer.json()["detail"][0]["loc"][0] == "header"
     assert await stored_rows(database) == before
+
+
+async def test_an_agent_that_is_gone_is_not_asked_to_speak(client, database, engine):
+    agents = [(await make(client, name=name))["id"] for name in ("A", "B")]
+    made = await client.post(
+        "/conversations", json={"topic": "t", "agent_ids": agents, "auto_run": False}
+    )
+    assert (await client.delete(f"/agents/{agents[0]}")).status_code == 204
+    before = await stored_rows(database)
+    answer = await client.post(
+        f"/conversations/{made.json()['id']}/advance", json={"agent_id": agents[0]}
+    )
+    assert answer.status_code == 422
+    assert answer.json()["detail"][0]["loc"] == ["body", "agent_id"]
+    assert await stored_rows(database) == before
+
+
+async def test_an_opening_prompts_event_tells_its_cost_as_a_number(client, database):
+    agent = await make(client)
+    body = {"topic": "t", "agent_ids": [agent["id"]], "auto_run": False, "initial_prompt": "Hi"}
+    assert (await client.post("/conversations", json=body)).status_code == 201
+    async with database.transaction() as tx:
+        told = await tx.conn.scalar(
+            select(EventRow.data).where(EventRow.type == "conversation.message")
+        )
+    assert told["cost_usd"] == 0
+    assert not isinstance(told["cost_usd"], str)
 
 
 async def test_an_advance_without_a_body_and_without_waiting_is_accepted(client, engine):

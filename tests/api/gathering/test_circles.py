@@ -131,6 +131,32 @@ async def test_both_spellings_of_a_mode_are_accepted_and_the_first_is_stored(cli
     assert changed.json()["config"]["moderator_agent_id"] == 4
 
 
+async def converse(client, agents, **more):
+    return await client.post(
+        "/conversations",
+        json={"circle_name": "dev-team", "topic": "t", "agent_ids": agents, "auto_run": False}
+        | more,
+    )
+
+
+async def test_the_circles_moderator_leads_only_what_is_facilitator_led(client):
+    lead, dev = [(await make(client, name=name))["id"] for name in ("Lead", "Dev")]
+    await make_circle(client, config={"moderator_agent_id": lead})
+    for agent in (lead, dev):
+        await client.post("/circles/dev-team/agents", json={"agent_id": agent})
+    await client.post("/circles/dev-team/start")
+
+    without = await converse(client, [dev])
+    assert without.status_code == 201, without.text
+    assert without.json()["facilitator_id"] is None
+    led = await converse(client, [lead, dev], turn_strategy="moderated")
+    assert led.status_code == 201, led.text
+    assert led.json()["facilitator_id"] == lead
+    refused = await converse(client, [dev], turn_strategy="moderated")
+    assert refused.status_code == 422
+    assert refused.json()["detail"][0]["loc"] == ["body", "facilitator_id"]
+
+
 async def test_a_patch_merges_the_rules_key_by_key(client):
     await make_circle(client, description="d", config={"max_agents": 5, "house_rule": "x"})
     answer = await client.patch(
