@@ -6,7 +6,7 @@ from enum import StrEnum
 from functools import lru_cache
 from pathlib import Path
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -55,13 +55,18 @@ class Settings(BaseSettings):
     worker_max_cached_workflows: int = Field(default=200, ge=0)
     worker_max_activities: int = Field(default=100, ge=1)
 
+    @field_validator("database_url")
+    @classmethod
+    def _is_postgresql(cls, value: str) -> str:
+        scheme, separator, _ = value.partition("://")
+        if not separator or scheme.split("+")[0] not in {"postgresql", "postgres"}:
+            raise ValueError("must start with postgresql://")
+        return value
+
     @property
     def sqlalchemy_url(self) -> str:
         """Return DATABASE_URL with the driver named, as SQLAlchemy wants it."""
-        scheme, separator, rest = self.database_url.partition("://")
-        if not separator or scheme.split("+")[0] not in {"postgresql", "postgres"}:
-            raise ValueError("DATABASE_URL must start with postgresql://")
-        return f"postgresql+psycopg://{rest}"
+        return f"postgresql+psycopg://{self.database_url.partition('://')[2]}"
 
 
 @lru_cache(maxsize=1)

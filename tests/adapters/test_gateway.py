@@ -9,6 +9,7 @@ from email.utils import formatdate
 
 import pytest
 
+from conclave.adapters.llm.errors import translate
 from conclave.adapters.llm.gateway import LiteLLMGateway
 from conclave.errors import ProviderRefused, ProviderTimeout, ProviderUnavailable
 from schema.domain.conversations import MessageRole
@@ -163,6 +164,14 @@ async def test_a_no_is_refused_without_another_try(
     assert caught.value.message.startswith("OpenAI refused the call: ")
     assert "no to ***" in caught.value.message
     assert str(access.api_key) not in caught.value.message
+
+
+def test_a_no_without_a_word_is_told_with_its_status():
+    class Refusal(Exception):
+        status_code = 403
+
+    message = translate(Refusal(), "OpenAI", []).message
+    assert message == "OpenAI refused the call: status 403, without a reason"
 
 
 async def test_a_request_that_cannot_be_processed_is_refused(

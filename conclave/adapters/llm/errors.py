@@ -27,7 +27,9 @@ _KEY_SHAPES = re.compile(
 def translate(error: Exception, label: str, secrets: Sequence[str]) -> ProviderError:
     """Return the error of ours that says what happened. `label` names the provider."""
     status = _status(error)
-    reason = public_reason(str(getattr(error, "message", "") or error), secrets)
+    reason = public_reason(str(getattr(error, "message", "") or error), secrets) or (
+        "it gave no reason" if status is None else f"status {status}, without a reason"
+    )
     if isinstance(error, TimeoutError) or status in _TIMEOUT_STATUSES:
         return ProviderTimeout(f"{label} did not answer in time.", retry_after(error))
     if status in _TRY_AGAIN_STATUSES:
