@@ -9,6 +9,8 @@ from schema.tables.base import Base, CreatedAt, Document, Id, Instant, Ref
 
 
 class CircleRow(Base):
+    """Names are unique among the living: a deleted circle's name is free again."""
+
     __tablename__ = "circles"
     __table_args__ = (
         Index("uq_circles_name", "name", unique=True, postgresql_where=text("deleted_at IS NULL")),
@@ -26,6 +28,8 @@ class CircleRow(Base):
 
 
 class CircleMemberRow(Base):
+    """A membership; turns go round in the order of `joined_at`."""
+
     __tablename__ = "circle_members"
 
     circle_id: Mapped[Ref] = mapped_column(ForeignKey("circles.id"), primary_key=True)
