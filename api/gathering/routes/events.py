@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from typing import Annotated
 
-from fastapi import Depends, Header, Path, Query
+from fastapi import Depends, Header, Query
 
 from api.deps import CoreDep, PrincipalDep
 from api.errors import documented
 from api.event_stream import EventStream
+from api.gathering.schemas.fields import MAX_ID, PathId
 from api.input import CheckedRouter
 from api.stream import HubDep
 from api.subscriptions import Channel, Subscription
@@ -18,20 +19,20 @@ router = CheckedRouter(tags=["Conversations"])
 
 
 async def _subscription(
-    conversation_id: Annotated[int, Path(ge=1, le=2**63 - 1)],
+    conversation_id: PathId,
     core: CoreDep,
     hub: HubDep,
     principal: PrincipalDep,
     after: Annotated[
         int | None,
-        Query(ge=0, le=2**63 - 1, description="Replay what came after this `seq` first."),
+        Query(ge=0, le=MAX_ID, description="Replay what came after this `seq` first."),
     ] = None,
     last_event_id: Annotated[
         int | None,
         Header(
             alias="Last-Event-ID",
             ge=0,
-            le=2**63 - 1,
+            le=MAX_ID,
             description="As `after`, and before it: browsers send it when they reconnect.",
         ),
     ] = None,
