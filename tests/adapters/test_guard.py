@@ -136,7 +136,7 @@ async def test_a_public_address_passes_and_is_pinned():
 async def test_nat64_of_a_public_address_passes():
     guard = OutgoingGuard(resolver=answering("64:ff9b::5db8:d70e"))
 
-    await guard.check("https://example.com/", field="url")
+    assert (await guard.resolve("https://example.com/")).address == "64:ff9b::5db8:d70e"
 
 
 async def test_a_name_that_does_not_resolve_is_refused():
@@ -178,7 +178,8 @@ def test_an_allow_list_that_cannot_be_read_is_an_error(text: str):
 async def test_an_administrator_may_use_loopback_and_private_ranges(address: str):
     guard = OutgoingGuard(resolver=answering(address))
 
-    await guard.check("http://models.internal:11434/", field="base_url", administrator=True)
+    target = await guard.resolve("http://models.internal:11434/", administrator=True)
+    assert target.address == address
 
 
 @pytest.mark.parametrize("address", ["169.254.169.254", "fe80::1", "0.0.0.0", "224.0.0.1"])
