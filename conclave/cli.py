@@ -231,5 +231,22 @@ def _refusing() -> Generator[None]:
         raise _refusal(str(error)) from error
 
 
+def main() -> None:
+    """Run a command and end the process with its status.
+
+    Once Temporal's SDK is loaded the interpreter is left without being taken down: threads of
+    the SDK may still let go of Python objects then, and Python aborts (SIGABRT) where they do.
+    """
+    try:
+        app()
+    except SystemExit as ended:
+        if "temporalio.bridge.temporal_sdk_bridge" not in sys.modules:
+            raise
+        status = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
 if __name__ == "__main__":
-    sys.exit(app())
+    main()

@@ -34,6 +34,35 @@ def test_the_token_stands_alone_on_the_last_line_and_stays_the_same(tmp_path: Pa
     assert second.stdout == first.stdout
 
 
+@pytest.mark.parametrize(
+    ("command", "status"), [("['conclave', '--help']", 0), ("['conclave', 'no-such']", 2)]
+)
+def test_a_process_that_used_temporal_ends_before_the_interpreter_is_taken_down(
+    command: str, status: int
+):
+    code = f"""
+import atexit, sys
+import temporalio.client
+from conclave.cli import main
+atexit.register(print, "taken down")
+sys.argv = {command}
+main()
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert result.returncode == status, result.stderr
+    assert "Usage:" in result.stdout + result.stderr
+    assert "taken down" not in result.stdout
+
+
+def test_a_database_url_of_another_kind_is_refused_by_name():
+    result = _conclave("migrate", DATABASE_URL="mysql://x")
+    assert result.returncode == 1
+    assert result.stderr.startswith("DATABASE_URL: ")
+    assert "Traceback" not in result.stderr
+
+
 def test_anonymous_access_beyond_loopback_is_refused():
     result = _conclave("api", AUTH_MODE="local", API_HOST="0.0.0.0")
     assert result.returncode == 1
