@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
+from psycopg.errors import UndefinedColumn, UndefinedTable
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -83,4 +84,9 @@ def _translated() -> Generator[None]:
     except DBAPIError as error:
         if error.connection_invalidated:
             raise Unavailable("The database cannot be reached.", dependency="database") from error
+        if isinstance(error.orig, UndefinedTable | UndefinedColumn):
+            raise Unavailable(
+                "The database lacks this build's schema: run `conclave migrate`.",
+                dependency="database",
+            ) from error
         raise
