@@ -99,9 +99,9 @@ class EventLog:
         for draft in drafts:
             if draft.type is EventType.MESSAGE_CREATED and draft.conversation_id is not None:
                 self._bus.flush(draft.conversation_id)
-        self.stored(tx)
+        self.tell_after_commit(tx)
 
-    def stored(self, tx: Transaction) -> None:
+    def tell_after_commit(self, tx: Transaction) -> None:
         """Tell watchers after the commit that there is something to read."""
         if self._bus.poke not in tx.after_commit:
             tx.after_commit.append(self._bus.poke)

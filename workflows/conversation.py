@@ -277,7 +277,6 @@ class ConversationWorkflow:
     async def _continue_as_new(self) -> None:
         self._moving_on = True
         await workflow.wait_condition(workflow.all_handlers_finished)
-        self._state.runs += 1
         workflow.continue_as_new(self._state)
 
     def _show(self) -> None:

@@ -54,12 +54,14 @@ def _called(floor: Floor, item: InboxItem | None) -> list[int]:
 def note_spoken(floor: Floor, choice: Choice, reply: CompleteResult) -> None:
     """Remember who spoke and whom the reply calls upon."""
     speaker = choice.agent_id
-    floor.last_speaker = speaker
+    before, floor.last_speaker = floor.last_speaker, speaker
     if choice.in_order:
         floor.last_in_order = speaker
     floor.recent = [*floor.recent, speaker][-len(floor.agent_ids) :]
+    # "Thanks Bob, now Cyd": the name of who has just spoken is no call without an @.
+    named = [agent for agent in reply.named if agent != before]
     names_next = floor.strategy is TurnStrategy.FACILITATOR_LED and speaker == floor.facilitator_id
-    floor.mentioned = reply.mentions or (reply.named if names_next else [])
+    floor.mentioned = reply.mentions or (named if names_next else [])
 
 
 def drop_agent(floor: Floor, agent_id: int) -> None:

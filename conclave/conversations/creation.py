@@ -149,7 +149,7 @@ async def store(tx: Transaction, events: EventLog, new: NewConversation) -> Crea
     row = (await tx.conn.execute(_CREATE, values)).mappings().one_or_none()
     if row is None:
         return None
-    events.stored(tx)
+    events.tell_after_commit(tx)
     return Created(
         conversation=_stored(new, row["id"], row["created_at"]),
         agents=_AGENTS.validate_python(row["agents"]),

@@ -250,7 +250,6 @@ def _spoken(
         named=named(message.content, names),
         cost_micro_usd=int(message.cost_usd * Decimal(1_000_000)),
         tool_calls=tool_calls,
-        end_marker=has_end_marker(message.content),
         waiting=sorted(waiting, key=lambda item: item.id),
     )
 

@@ -51,6 +51,5 @@ class CompleteResult(BaseModel):
     """Agents the reply names without an @, in order."""
     cost_micro_usd: int = 0
     tool_calls: int = 0
-    end_marker: bool = False
     waiting: list[InboxItem] = Field(default_factory=list[InboxItem])
     """Requests the record holds that are not answered yet, in order."""

@@ -44,8 +44,6 @@ class ConversationState(BaseModel):
     spent_micro_usd: int = 0
     inbox: list[InboxItem] = Field(default_factory=list[InboxItem])
     """Accepted and not yet answered, in order."""
-    runs: int = 1
-    """Runs in this chain, continue-as-new included."""
 
 
 class ConversationResult(BaseModel):

@@ -148,6 +148,17 @@ def test_the_facilitator_names_who_is_next_with_or_without_a_mention():
     assert talk(floor, [([3], []), ([], []), ([], [1, 3]), ([], [])]) == [1, 3, 1, 3]
 
 
+def test_the_facilitators_thanks_to_who_spoke_last_call_nobody():
+    floor = floor_of(TurnStrategy.FACILITATOR_LED, [1, 2, 3])
+    note_spoken(floor, choose_speaker(floor, None, Random(0)), reply(named=[2]))
+    note_spoken(floor, choose_speaker(floor, None, Random(0)), reply())
+    note_spoken(floor, choose_speaker(floor, None, Random(0)), reply(named=[2, 3]))
+    assert choose_speaker(floor, None, Random(0)).agent_id == 3
+    called = floor_of(TurnStrategy.FACILITATOR_LED, [1, 2, 3], last_speaker=2)
+    note_spoken(called, choose_speaker(called, None, Random(0)), reply(mentions=[2]))
+    assert choose_speaker(called, None, Random(0)).agent_id == 2
+
+
 def test_a_speaker_that_is_not_the_facilitator_names_nobody():
     floor = floor_of(TurnStrategy.FACILITATOR_LED, [1, 2, 3])
     assert talk(floor, [([], []), ([3], [3]), ([], []), ([], [])]) == [1, 2, 1, 3]
