@@ -84,6 +84,7 @@ async def test_a_completed_conversation_takes_one_more_turn(stack: Stack):
     agents = await stack.agents("Ada", "Bob")
     started = await stack.conversation(agents, max_turns=2)
     await stack.reaches(started.id, ConversationStatus.COMPLETED)
+    await stack.client.get_workflow_handle(started.workflow_id).result()
     more = await advance(stack, started.id, prompt="And?")
     assert more.conversation.status is ConversationStatus.COMPLETED
     assert more.conversation.turn_count == 3
