@@ -12,7 +12,15 @@ from api import codec, errors, reference
 from api.dialect import Dialect
 from api.draining import Draining, drain_on_sigterm
 from api.gathering.dialect import GATHERING
-from api.gathering.routes import agents, circles, conversations, events, health, websockets
+from api.gathering.routes import (
+    agents,
+    circles,
+    conversations,
+    events,
+    health,
+    memories,
+    websockets,
+)
 from api.gathering.routes import settings as settings_routes
 from api.middleware import BodyLimit, Head, RequestContext, TrailingSlash
 from api.security import Gate, check_bind
@@ -29,6 +37,7 @@ ROUTERS = (
     agents.router,
     circles.router,
     conversations.router,
+    memories.router,
     events.router,
     websockets.router,
     settings_routes.router,
@@ -46,6 +55,7 @@ _TAGS = [
     {"name": "Agents", "description": "Who speaks, with which model, and sessions with one."},
     {"name": "Circles", "description": "Teams and the rules they talk under."},
     {"name": "Conversations", "description": "What agents say to each other and to you."},
+    {"name": "Memory", "description": "What agents and teams are to remember."},
     {"name": "Settings", "description": "Model providers and the application's own settings."},
 ]
 

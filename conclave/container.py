@@ -35,6 +35,7 @@ from conclave.db import Database
 from conclave.events import EventLog
 from conclave.health.service import HealthService
 from conclave.mailbox import Mailbox
+from conclave.memories.service import MemoryService
 from conclave.outbox.relay import Relay
 from conclave.ports import EventBus, WorkflowEngine
 from conclave.providers.service import ProviderService
@@ -59,6 +60,7 @@ class Core:
     agents: AgentService
     circles: CircleService
     conversations: ConversationService
+    memories: MemoryService
     providers: ProviderService
     health: HealthService
     _stack: AsyncExitStack
@@ -122,6 +124,7 @@ async def build_core(
         agents=AgentService(db, events),
         circles=CircleService(db, events, CircleConversations(events, dispatch, conversations)),
         conversations=conversations,
+        memories=MemoryService(db, events),
         providers=ProviderService(
             db, keys, guard, HttpProviderProbe(guard), PriceMapCatalogue(), environment, settings
         ),

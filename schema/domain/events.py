@@ -22,6 +22,8 @@ class EventType(StrEnum):
     CIRCLE_DELETED = "circle.deleted"
     CIRCLE_MEMBER_ADDED = "circle.member_added"
     CIRCLE_MEMBER_REMOVED = "circle.member_removed"
+    MEMORY_CREATED = "memory.created"
+    MEMORY_DELETED = "memory.deleted"
     CONVERSATION_CREATED = "conversation.created"
     CONVERSATION_STATUS = "conversation.status"
     MESSAGE_CREATED = "conversation.message"

@@ -32,6 +32,27 @@ def test_the_migrations_build_what_the_tables_say(postgres: Postgres):
     migrations.check(postgres.url("compared"))
 
 
+def test_agents_made_before_memories_are_kept_up_and_down(postgres: Postgres):
+    postgres.create_database("with_data")
+    url = postgres.url("with_data")
+    migrations.upgrade(url, "0001")
+    with psycopg.connect(url) as conn:
+        conn.execute(
+            "INSERT INTO agents (slug, name, provider, model, personality, background, config)"
+            " VALUES ('sophie', 'Sophie', 'p', 'm', '{}', '{}', '{}')"
+        )
+    migrations.upgrade(url, "0002")
+    with psycopg.connect(url) as conn:
+        conn.execute(
+            "INSERT INTO memories (agent_id, scope, key, content, memory_type, tags, importance)"
+            " SELECT id, 'agent', 'k', 'v', 'fact', '{}', 0.5 FROM agents"
+        )
+    migrations.downgrade(url, "0001")
+    assert "memories" not in _tables(url)
+    with psycopg.connect(url) as conn:
+        assert conn.execute("SELECT slug FROM agents").fetchall() == [("sophie",)]
+
+
 async def test_two_starters_at_once_migrate_once(postgres: Postgres):
     postgres.create_database("contended")
     url = postgres.url("contended")

@@ -1,0 +1,23 @@
+"""What can go wrong with memories."""
+
+from __future__ import annotations
+
+from conclave.errors import NotFound
+
+
+class MemoryNotFound(NotFound):
+    """No such memory, or a deleted one."""
+
+    code = "memory_not_found"
+
+    def __init__(self, memory_id: int) -> None:
+        super().__init__(f"Memory {memory_id} not found")
+
+
+class NoSuchAgent(NotFound):
+    """The agent whose memories are asked for does not exist."""
+
+    code = "agent_not_found"
+
+    def __init__(self, agent_id: int) -> None:
+        super().__init__(f"Agent {agent_id} not found")
