@@ -83,7 +83,7 @@ async def latency(ours: Turn, raw: Turn) -> Arms:
             times: list[float] = []
             for n in range(_ALONE):
                 begun = time.perf_counter()
-                await arm(n % 10)
+                await arm(run * _ALONE + n)
                 times.append(time.perf_counter() - begun)
             figures.append(statistics.median(times))
     return arms
