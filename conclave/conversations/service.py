@@ -30,7 +30,7 @@ from conclave.conversations.errors import (
     TurnFailed,
 )
 from conclave.conversations.mentions import mentions
-from conclave.conversations.rendering import conversation_event
+from conclave.conversations.rendering import conversation_event, private_owner_of
 from conclave.conversations.repository import ConversationRepository, StoredConversation
 from conclave.db import Database, Transaction
 from conclave.errors import Conflict, Invalid, NotFound, Unavailable
@@ -306,8 +306,8 @@ class ConversationService:
 
 def _visible(stored: StoredConversation, principal: Principal) -> StoredConversation:
     """Sessions and chats are their owner's; others are told that there is none."""
-    is_private = stored.kind is not ConversationKind.CONVERSATION
-    if is_private and not principal.is_admin and stored.owner != principal.key:
+    owner = private_owner_of(stored.kind, stored.owner)
+    if owner is not None and owner != principal.key and not principal.is_admin:
         raise ConversationNotFound(stored.id)
     return stored
 
