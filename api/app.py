@@ -23,6 +23,8 @@ from api.gathering.routes import (
 )
 from api.gathering.routes import settings as settings_routes
 from api.middleware import BodyLimit, Head, RequestContext, TrailingSlash
+from api.platform.dialect import PLATFORM
+from api.platform.routes import health as platform_health
 from api.security import Gate, check_bind
 from api.stream import running_hub
 from conclave.container import Core, build_core
@@ -30,7 +32,7 @@ from conclave.health.service import product_version
 from conclave.logging import configure_logging
 from conclave.settings import Settings, get_settings
 
-DIALECTS: tuple[Dialect, ...] = (GATHERING,)
+DIALECTS: tuple[Dialect, ...] = (GATHERING, PLATFORM)
 """The first one also answers for paths that nobody owns."""
 ROUTERS = (
     health.router,
@@ -41,6 +43,7 @@ ROUTERS = (
     events.router,
     websockets.router,
     settings_routes.router,
+    platform_health.router,
     codec.router,
     reference.router,
 )

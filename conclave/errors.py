@@ -70,6 +70,29 @@ class Forbidden(ConclaveError):
     status = 403
 
 
+class Locked(ConclaveError):
+    """Closed for a while after too many failures; `retry_after` is in seconds."""
+
+    code = "locked"
+    status = 423
+
+    def __init__(self, message: str, retry_after: float, **details: JsonValue) -> None:
+        super().__init__(message, **details)
+        self.retry_after = retry_after
+
+
+class TooManyRequests(ConclaveError):
+    """Over a rate limit; `retry_after` is in seconds."""
+
+    code = "too_many_requests"
+    status = 429
+    retryable = True
+
+    def __init__(self, message: str, retry_after: float, **details: JsonValue) -> None:
+        super().__init__(message, **details)
+        self.retry_after = retry_after
+
+
 class TooLarge(ConclaveError):
     """Over a size limit."""
 

@@ -8,8 +8,10 @@ from typing import Protocol
 
 from conclave.db import Transaction
 from schema.domain.events import Delta
+from schema.domain.identity import Principal
 from schema.domain.llm import ModelReply, ModelRequest
 from schema.domain.providers import ProviderAccess, ProviderModel
+from schema.domain.security import SecurityConfig
 from schema.payloads.conversations import AdvanceInput, AdvanceResult, ConversationState
 
 DeltaSink = Callable[[int, str], Awaitable[None]]
@@ -145,6 +147,49 @@ class UrlGuard(Protocol):
         """Raise `UrlRefused` unless the URL may be reached.
 
         `administrator` marks provider base URLs: private ranges are theirs to use.
+        """
+        ...
+
+
+class Authenticator(Protocol):
+    """Tells who shows a credential."""
+
+    async def authenticate(self, credential: str) -> Principal:
+        """Return whose credential it is: an access token, an API key or the gateway token.
+
+        Asks the record each time, so that what is revoked is refused at once. Raises
+        `Unauthenticated`, `Forbidden` for a disabled account, `Unavailable` where the record
+        cannot be asked.
+        """
+        ...
+
+    def recognise(self, credential: str) -> str | None:
+        """Return the key of whoever this is, judged without any query; None where that is unknown.
+
+        Good for counting requests, never for letting one through.
+        """
+        ...
+
+
+class SecurityPolicy(Protocol):
+    """The security settings in force."""
+
+    async def current(self) -> SecurityConfig:
+        """Return them, read from the record at most a second ago."""
+        ...
+
+    def last_known(self) -> SecurityConfig:
+        """Return them without any query: as last read, or the defaults."""
+        ...
+
+
+class SecretReferences(Protocol):
+    """Puts values in the place of `secret://name`."""
+
+    async def resolve(self, text: str) -> str:
+        """Return the named secret's present value; any other text as it is.
+
+        Raises `SecretNotUsable` where there is no such secret or it has expired.
         """
         ...
 

@@ -39,7 +39,29 @@ class Settings(BaseSettings):
     temporal_ui_url: str | None = None
     encryption_key: SecretStr | None = None
     """Base64 of 32 bytes; a comma list rotates: the first writes, all read."""
+    conclave_secrets_file: Path | None = None
+    """Where ENCRYPTION_KEY was read from; a running process learns new keys there."""
+    jwt_secret: SecretStr | None = None
+    """Signs tokens; a comma list rotates: the first signs, the first two verify."""
+    gateway_token: SecretStr | None = None
+    admin_email: str | None = None
+    admin_password: SecretStr | None = None
+    trusted_proxies: str = ""
+    """Comma list of networks whose X-Forwarded-For and X-Forwarded-Proto are believed."""
+    cors_origins: str = ""
+    """Comma list of origins that may call from a browser."""
+    rate_limit_strict: str | None = None
+    rate_limit_standard: str | None = None
+    rate_limit_relaxed: str | None = None
+    rate_limit_bulk: str | None = None
+    """Such as 60/minute; "off" turns a tier off. Unset: the contract's under AUTH_MODE=required."""
     redis_url: SecretStr | None = None
+    object_store_url: str | None = None
+    smtp_host: str | None = None
+    smtp_port: int = Field(default=587, ge=1, le=65535)
+    smtp_user: str | None = None
+    smtp_password: SecretStr | None = None
+    smtp_from: str | None = None
     conclave_data_dir: Path = Path("~/.conclave").expanduser()
     log_level: str = "INFO"
     log_format: LogFormat = LogFormat.CONSOLE

@@ -14,6 +14,7 @@ GATEWAY_TOKEN = "GATEWAY_TOKEN"
 _MAKERS = {
     "ENCRYPTION_KEY": new_key,
     GATEWAY_TOKEN: lambda: secrets.token_urlsafe(32),
+    "JWT_SECRET": lambda: secrets.token_urlsafe(48),
 }
 
 
