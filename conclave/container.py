@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
+from pydantic import SecretStr
 from temporalio.client import Client
 
 from activities.conversations import ConversationActivities
@@ -34,11 +35,13 @@ from conclave.crypto import Keyring
 from conclave.db import Database
 from conclave.events import EventLog
 from conclave.health.service import HealthService
+from conclave.identity.authenticator import CredentialAuthenticator
 from conclave.mailbox import Mailbox
 from conclave.memories.service import MemoryService
 from conclave.outbox.relay import Relay
-from conclave.ports import EventBus, WorkflowEngine
+from conclave.ports import Authenticator, EventBus, WorkflowEngine
 from conclave.providers.service import ProviderService
+from conclave.security.service import SecurityService
 from conclave.settings import Settings
 from workflows.client import connect
 from workflows.codec import EncryptionCodec, data_converter
@@ -63,6 +66,8 @@ class Core:
     memories: MemoryService
     providers: ProviderService
     health: HealthService
+    authenticator: Authenticator
+    security: SecurityService
     _stack: AsyncExitStack
 
     async def close(self) -> None:
@@ -129,6 +134,8 @@ async def build_core(
             db, keys, guard, HttpProviderProbe(guard), PriceMapCatalogue(), environment, settings
         ),
         health=HealthService(db, engine, settings.conclave_data_dir),
+        authenticator=CredentialAuthenticator(_revealed(settings.gateway_token)),
+        security=SecurityService(),
         _stack=stack,
     )
 
@@ -151,6 +158,10 @@ def build_worker_parts(core: Core) -> WorkerParts:
         relay=Relay(core.db, mailbox, {TARGET_KIND: core.dispatch.deliver}),
         gateway=gateway,
     )
+
+
+def _revealed(secret: SecretStr | None) -> str | None:
+    return None if secret is None else secret.get_secret_value()
 
 
 def keyring(settings: Settings) -> Keyring | None:

@@ -11,7 +11,7 @@ from schema.domain.events import Delta
 from schema.domain.identity import Principal
 from schema.domain.llm import ModelReply, ModelRequest
 from schema.domain.providers import ProviderAccess, ProviderModel
-from schema.domain.security import SecurityConfig
+from schema.domain.security import IpRule, SecurityConfig
 from schema.payloads.conversations import AdvanceInput, AdvanceResult, ConversationState
 
 DeltaSink = Callable[[int, str], Awaitable[None]]
@@ -180,6 +180,10 @@ class SecurityPolicy(Protocol):
 
     def last_known(self) -> SecurityConfig:
         """Return them without any query: as last read, or the defaults."""
+        ...
+
+    async def ip_rules(self) -> Sequence[IpRule]:
+        """Return the IP rules in order, read from the record at most a second ago."""
         ...
 
 
