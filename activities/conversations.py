@@ -8,6 +8,7 @@ from activities.failures import translated
 from conclave.conversations.record import ConversationRecord
 from schema.payloads import names
 from schema.payloads.conversations import LookInput, LookResult, SettleInput, SettleResult
+from schema.payloads.tools import FinishInput, FinishResult
 
 
 class ConversationActivities:
@@ -21,6 +22,12 @@ class ConversationActivities:
         """Say what the record says of a conversation."""
         with translated():
             return await self._record.look(asked)
+
+    @activity.defn(name=names.FINISH_ACTIVITY)
+    async def finish(self, asked: FinishInput) -> FinishResult:
+        """Close a turn that ends without a last word."""
+        with translated():
+            return await self._record.finish(asked)
 
     @activity.defn(name=names.SETTLE_ACTIVITY)
     async def settle(self, asked: SettleInput) -> SettleResult:

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, suppress
-
 from temporalio import activity
 
 from activities.failures import translated
+from activities.heartbeats import heartbeats
 from conclave.conversations.turns import TurnService
 from schema.payloads import names
 from schema.payloads.agent_turn import CompleteInput, CompleteResult
-
-_HEARTBEAT_SECONDS = 1.0
 
 
 class LLMActivities:
@@ -31,23 +26,6 @@ class LLMActivities:
         killed worker is noticed and a cancel arrives. Typed failures: `provider_refused` is final;
         `provider_unavailable`, `provider_timeout` and `unavailable` are tried again.
         """
-        async with _heartbeats():
+        async with heartbeats():
             with translated():
                 return await self._turns.complete(call, activity.info().attempt)
-
-
-@asynccontextmanager
-async def _heartbeats() -> AsyncGenerator[None]:
-    async def beat() -> None:
-        while True:
-            # Not at once: most of what is quick would pay for a heartbeat nobody needs.
-            await asyncio.sleep(_HEARTBEAT_SECONDS)
-            activity.heartbeat()
-
-    task = asyncio.create_task(beat())
-    try:
-        yield
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task

@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from pydantic import SecretStr
 from temporalio.client import Client
 
+from activities.approvals import ApprovalActivities
 from activities.conversations import ConversationActivities
 from activities.llm import LLMActivities
+from activities.tools import ToolActivities
 from conclave.adapters.bus.postgres import PostgresBus
 from conclave.adapters.bus.watchers import StreamWatchers
 from conclave.adapters.llm.catalogue import PriceMapCatalogue
@@ -25,9 +27,14 @@ from conclave.adapters.llm.probe import HttpProviderProbe
 from conclave.adapters.llm.routing import RoutingGateway
 from conclave.adapters.net.guard import OutgoingGuard, parse_allow
 from conclave.agents.service import AgentService
+from conclave.approvals.dispatch import TARGET_KIND as APPROVAL_TARGET
+from conclave.approvals.dispatch import ApprovalDispatch
+from conclave.approvals.service import ApprovalService
+from conclave.auditing import AuditLog
 from conclave.circles.service import CircleService
 from conclave.conversations.control import CircleConversations
-from conclave.conversations.dispatch import TARGET_KIND, ConversationDispatch
+from conclave.conversations.dispatch import TARGET_KIND as CONVERSATION_TARGET
+from conclave.conversations.dispatch import ConversationDispatch
 from conclave.conversations.record import ConversationRecord
 from conclave.conversations.service import ConversationService
 from conclave.conversations.turns import TurnService
@@ -39,10 +46,14 @@ from conclave.identity.authenticator import CredentialAuthenticator
 from conclave.mailbox import Mailbox
 from conclave.memories.service import MemoryService
 from conclave.outbox.relay import Relay
-from conclave.ports import Authenticator, EventBus, WorkflowEngine
+from conclave.ports import Authenticator, EventBus, Toolbox, ToolDesk, WorkflowEngine
 from conclave.providers.service import ProviderService
 from conclave.security.service import SecurityService
-from conclave.settings import Settings
+from conclave.settings import AuthMode, Settings
+from conclave.tools.desk import ToolDeskService
+from conclave.tools.permissions import PermissionService
+from conclave.tools.service import ToolService
+from conclave.tools.toolbox import ToolRegistry
 from workflows.client import connect
 from workflows.codec import EncryptionCodec, data_converter
 from workflows.engine import TemporalEngine
@@ -68,6 +79,11 @@ class Core:
     health: HealthService
     authenticator: Authenticator
     security: SecurityService
+    permissions: PermissionService
+    approvals: ApprovalService
+    approval_dispatch: ApprovalDispatch
+    tools: ToolService
+    tool_desk: ToolDesk
     _stack: AsyncExitStack
 
     async def close(self) -> None:
@@ -81,6 +97,8 @@ class WorkerParts:
 
     llm: LLMActivities
     conversations: ConversationActivities
+    approvals: ApprovalActivities
+    tools: ToolActivities
     relay: Relay
     gateway: LiteLLMGateway
 
@@ -95,6 +113,7 @@ async def build_core(
     engine: WorkflowEngine | None = None,
     name: str = "api",
     environment: Mapping[str, str] = os.environ,
+    toolbox: Toolbox | None = None,
 ) -> Core:
     """Build the services. Nothing needs to be reachable yet but what `name` says to logs."""
     stack = AsyncExitStack()
@@ -116,6 +135,13 @@ async def build_core(
         watchers,
         advance_wait_seconds=settings.advance_wait_seconds,
     )
+    audit, security = AuditLog(), SecurityService()
+    toolbox = toolbox or ToolRegistry(())
+    permissions = PermissionService(db, audit, lambda: [tool.name for tool in toolbox.all()])
+    approval_dispatch = ApprovalDispatch(db, mailbox, engine)
+    approvals = ApprovalService(db, events, audit, approval_dispatch, security)
+    tools = ToolService(db, events, toolbox, permissions)
+    approvals.subject = tools
     guard = OutgoingGuard(allow=parse_allow(settings.outgoing_allow), own_ports=own_ports(settings))
     return Core(
         settings=settings,
@@ -135,7 +161,12 @@ async def build_core(
         ),
         health=HealthService(db, engine, settings.conclave_data_dir),
         authenticator=CredentialAuthenticator(_revealed(settings.gateway_token)),
-        security=SecurityService(),
+        security=security,
+        permissions=permissions,
+        approvals=approvals,
+        approval_dispatch=approval_dispatch,
+        tools=tools,
+        tool_desk=ToolDeskService(toolbox, permissions, approvals, events),
         _stack=stack,
     )
 
@@ -151,11 +182,21 @@ def build_worker_parts(core: Core) -> WorkerParts:
         core.bus,
         RoutingGateway(gateway, DemoGateway()),
         core.providers,
+        core.tool_desk,
     )
+    record = ConversationRecord(core.db, core.events, mailbox, core.tool_desk)
+    targets = {
+        CONVERSATION_TARGET: core.dispatch.deliver,
+        APPROVAL_TARGET: core.approval_dispatch.deliver,
+    }
     return WorkerParts(
         llm=LLMActivities(turns),
-        conversations=ConversationActivities(ConversationRecord(core.db, core.events, mailbox)),
-        relay=Relay(core.db, mailbox, {TARGET_KIND: core.dispatch.deliver}),
+        conversations=ConversationActivities(record),
+        approvals=ApprovalActivities(
+            core.approvals, takes_signals=core.settings.auth_mode is AuthMode.LOCAL
+        ),
+        tools=ToolActivities(core.tools),
+        relay=Relay(core.db, mailbox, targets),
         gateway=gateway,
     )
 

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Protocol
 
+from pydantic import JsonValue
+
 from conclave.db import Transaction
+from schema.domain.approvals import Approval, ApprovalRequest
 from schema.domain.events import Delta
 from schema.domain.identity import Principal
-from schema.domain.llm import ModelReply, ModelRequest
+from schema.domain.llm import ModelReply, ModelRequest, ToolCall, ToolSpec
 from schema.domain.providers import ProviderAccess, ProviderModel
 from schema.domain.security import IpRule, SecurityConfig
+from schema.domain.tools import StepPlace, Tool, ToolAsker, ToolOutcome, ToolPlace
+from schema.payloads.approvals import ApprovalInput
 from schema.payloads.conversations import AdvanceInput, AdvanceResult, ConversationState
+from schema.payloads.tools import ToolRef
 
 DeltaSink = Callable[[int, str], Awaitable[None]]
 """Takes (offset in characters, text) of a reply while it is spoken."""
@@ -40,6 +46,14 @@ class WorkflowEngine(Protocol):
 
         `started` says that a run is expected to exist already, which is cheaper.
         """
+        ...
+
+    async def start_approval(self, asked: ApprovalInput) -> None:
+        """Start an approval's run; already running is success."""
+        ...
+
+    async def wake_approval(self, approval_id: int) -> None:
+        """Say that the approval was decided; a run that is not there needs no telling."""
         ...
 
     async def is_reachable(self) -> bool:
@@ -90,6 +104,76 @@ class ModelGateway(Protocol):
         Raises `ProviderRefused` where another try cannot help, `ProviderUnavailable` or
         `ProviderTimeout` where it can.
         """
+        ...
+
+
+class Toolbox(Protocol):
+    """The tools there are, and how each is run."""
+
+    def all(self) -> Sequence[Tool]:
+        """Return every tool."""
+        ...
+
+    def get(self, name: str) -> Tool | None:
+        """Return one by name."""
+        ...
+
+    async def run(
+        self, tool: Tool, arguments: Mapping[str, JsonValue], place: ToolPlace
+    ) -> ToolOutcome:
+        """Run a call whose arguments fit the tool's schema.
+
+        What the model can act on is an outcome, errors too. Raises a retryable `ConclaveError`
+        where another try of the very same call may help.
+        """
+        ...
+
+
+class ToolDesk(Protocol):
+    """What a turn asks about tools, inside its own transactions."""
+
+    async def offered(self, asker: ToolAsker) -> list[ToolSpec]:
+        """Return what is put before the model. Costs no query as a rule."""
+        ...
+
+    async def record(
+        self, tx: Transaction, asker: ToolAsker, place: StepPlace, calls: Sequence[ToolCall]
+    ) -> list[ToolRef]:
+        """Judge the calls of a reply and store them with it; what needs a yes is asked for."""
+        ...
+
+    async def refs(self, tx: Transaction, place: StepPlace) -> list[ToolRef]:
+        """Return the calls that were stored with a step, as they stand."""
+        ...
+
+    async def cancel_open(self, tx: Transaction, conversation_id: int, reason: str) -> None:
+        """Close every call of the conversation that is not over yet."""
+        ...
+
+
+class ApprovalDesk(Protocol):
+    """Asks for a human's yes or no, inside the asking transaction."""
+
+    async def request(self, tx: Transaction, wanted: ApprovalRequest) -> Approval:
+        """Store a pending approval and tell of it."""
+        ...
+
+
+class ApprovalSubject(Protocol):
+    """What an approval was asked for hears of its end, inside the deciding transaction."""
+
+    async def check_arguments(
+        self, tx: Transaction, approval: Approval, arguments: Mapping[str, JsonValue]
+    ) -> None:
+        """Raise `Invalid` where edited arguments do not fit."""
+        ...
+
+    async def grant(self, tx: Transaction, approval: Approval, granted_by: str) -> None:
+        """Allow what was asked for the rest of its chat, where that may be."""
+        ...
+
+    async def decided(self, tx: Transaction, approval: Approval) -> None:
+        """Take over how it ended: approved, rejected, expired or cancelled."""
         ...
 
 

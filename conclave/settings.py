@@ -76,6 +76,7 @@ class Settings(BaseSettings):
     """Between SIGTERM and closing the sockets: readiness says 503 meanwhile."""
     worker_max_cached_workflows: int = Field(default=200, ge=0)
     worker_max_activities: int = Field(default=100, ge=1)
+    worker_max_tools: int = Field(default=20, ge=1)
 
     @field_validator("database_url")
     @classmethod

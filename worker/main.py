@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from conclave.logging import get_logger
 from conclave.settings import Settings
 from schema.payloads import names
 from worker.interceptors import LogContextInterceptor
-from worker.registry import WORKFLOWS, activities_of
+from worker.registry import WORKFLOWS, activities_of, tool_activities_of
 from worker.sandbox import sandboxed_runner
 from workflows import policies
 from workflows.engine import TemporalEngine
@@ -57,10 +59,17 @@ async def _work(settings: Settings, client: Client, parts: WorkerParts) -> None:
     _log.info("worker has drained")
 
 
-def build_worker(settings: Settings, client: Client, parts: WorkerParts) -> Worker:
-    """Return the worker of the main queue; workflows and model calls share it, so that the
-    server can hand a model call over together with the workflow task that asked for it."""
-    return Worker(
+@asynccontextmanager
+async def build_worker(
+    settings: Settings, client: Client, parts: WorkerParts
+) -> AsyncGenerator[None]:
+    """Work until the block ends: one worker of the main queue, one of the queue for tools.
+
+    Workflows and model calls share the main one, so that the server can hand a model call over
+    together with the workflow task that asked for it. Tools have slots of their own: what they
+    wait for must not keep models waiting.
+    """
+    main = Worker(
         client,
         task_queue=names.CONCLAVE_QUEUE,
         workflows=WORKFLOWS,
@@ -72,6 +81,16 @@ def build_worker(settings: Settings, client: Client, parts: WorkerParts) -> Work
         sticky_queue_schedule_to_start_timeout=policies.STICKY_TIMEOUT,
         graceful_shutdown_timeout=timedelta(seconds=_GRACEFUL_SECONDS),
     )
+    tools = Worker(
+        client,
+        task_queue=names.TOOLS_QUEUE,
+        activities=tool_activities_of(parts),
+        interceptors=[LogContextInterceptor()],
+        max_concurrent_activities=settings.worker_max_tools,
+        graceful_shutdown_timeout=timedelta(seconds=_GRACEFUL_SECONDS),
+    )
+    async with main, tools:
+        yield
 
 
 async def _connected(settings: Settings) -> Client:

@@ -5,11 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from conclave.container import WorkerParts
+from workflows.approval import ApprovalWorkflow
 from workflows.conversation import ConversationWorkflow
 
-WORKFLOWS: Sequence[type] = (ConversationWorkflow,)
+WORKFLOWS: Sequence[type] = (ConversationWorkflow, ApprovalWorkflow)
 
 
 def activities_of(parts: WorkerParts) -> list[Callable[..., object]]:
-    """Return every activity, bound to its dependencies."""
-    return [parts.llm.complete, parts.conversations.look, parts.conversations.settle]
+    """Return the activities of the main queue, bound to their dependencies."""
+    return [
+        parts.llm.complete,
+        parts.conversations.look,
+        parts.conversations.settle,
+        parts.conversations.finish,
+        parts.approvals.look,
+        parts.approvals.decide,
+    ]
+
+
+def tool_activities_of(parts: WorkerParts) -> list[Callable[..., object]]:
+    """Return the activities of the queue for tools, which has slots of its own."""
+    return [parts.tools.execute]

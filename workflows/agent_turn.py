@@ -1,30 +1,49 @@
-"""One turn of one agent: model calls until it has nothing left to do.
+"""One turn of one agent: model calls and tool calls until it has nothing left to do.
 
 Not a workflow of its own: conversations, chats and tasks run it inside theirs. Every step is one
-activity; a step whose reply asks for tools is followed by another.
+model call as an activity. The calls a reply asks for are judged with its commit; here those that
+need a yes wait for their approval (a child workflow, `approval-9`), and the rest run side by
+side, before the next step reads their answers from the record.
 """
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
+    from schema.domain.approvals import ApprovalStatus
+    from schema.domain.tools import ExecutionStatus, ToolVerdict
     from schema.payloads import names
     from schema.payloads.agent_turn import CallOutcome, CompleteInput, CompleteResult
+    from schema.payloads.approvals import ApprovalInput, ApprovalResult
+    from schema.payloads.tools import ExecuteInput, ExecuteResult, ToolRef
 
 from workflows import policies
+
+MAX_STEPS = 25
+"""A turn's model calls; the last one is offered no tools, so that it ends in words."""
+MAX_DENIED_ROUNDS = 3
 
 
 async def speak(call: CompleteInput, summary: str) -> CompleteResult:
     """Run the turn and return its last step's result.
 
-    Raises ActivityError where the model cannot answer; cancelling it cancels the call.
+    Raises ActivityError where the model cannot answer; cancelling it cancels what runs, approvals
+    too.
     """
+    denied_rounds = 0
     result = await _complete(call, summary)
     while result.outcome is CallOutcome.SPOKEN and result.tool_calls:
-        call = call.model_copy(update={"step": call.step + 1})
+        ended = await asyncio.gather(*(_use(tool) for tool in result.tools))
+        all_denied = all(status is ExecutionStatus.DENIED for status in ended)
+        denied_rounds = denied_rounds + 1 if all_denied else 0
+        if denied_rounds >= MAX_DENIED_ROUNDS:
+            return result.model_copy(update={"outcome": CallOutcome.TOOLS_DENIED})
+        step = call.step + 1
+        call = call.model_copy(update={"step": step, "offer_tools": step < MAX_STEPS})
         result = await _complete(call, f"{summary}, step {call.step}")
     return result
 
@@ -40,3 +59,38 @@ async def _complete(call: CompleteInput, summary: str) -> CompleteResult:
         cancellation_type=workflow.ActivityCancellationType.TRY_CANCEL,
         summary=summary,
     )
+
+
+async def _use(tool: ToolRef) -> ExecutionStatus:
+    """See a call through: what was refused is over already, what waits is asked for first."""
+    if tool.verdict is ToolVerdict.DENY:
+        return ExecutionStatus.DENIED
+    if tool.verdict is ToolVerdict.ASK and await _verdict(tool) is not ApprovalStatus.APPROVED:
+        return ExecutionStatus.DENIED
+    ran = await workflow.execute_activity(
+        names.EXECUTE_TOOL_ACTIVITY,
+        ExecuteInput(execution_id=tool.execution_id, timeout=tool.timeout),
+        result_type=ExecuteResult,
+        task_queue=names.TOOLS_QUEUE,
+        start_to_close_timeout=timedelta(seconds=tool.timeout) + policies.TOOL_MARGIN,
+        heartbeat_timeout=policies.HEARTBEAT_TIMEOUT,
+        retry_policy=policies.TOOL_RETRY,
+        cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+        summary=tool.label,
+    )
+    return ran.status
+
+
+async def _verdict(tool: ToolRef) -> ApprovalStatus:
+    if tool.approval_id is None or tool.expires_at is None:
+        raise ValueError("a call that is asked for has an approval")
+    ended = await workflow.execute_child_workflow(
+        names.APPROVAL_WORKFLOW,
+        ApprovalInput(approval_id=tool.approval_id, expires_at=tool.expires_at, action=tool.label),
+        id=names.approval_workflow_id(tool.approval_id),
+        result_type=ApprovalResult,
+        parent_close_policy=workflow.ParentClosePolicy.REQUEST_CANCEL,
+        cancellation_type=workflow.ChildWorkflowCancellationType.WAIT_CANCELLATION_COMPLETED,
+        static_summary=f"approval {tool.approval_id}: {tool.label}",
+    )
+    return ended.status

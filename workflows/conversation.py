@@ -32,6 +32,7 @@ with workflow.unsafe.imports_passed_through():
         SettleResult,
         WakeInput,
     )
+    from schema.payloads.tools import FinishInput, FinishResult
 
 # Reloaded in the sandbox as this file is, so that its restrictions hold in them too.
 with workflow.unsafe.sandbox_import_notification_policy(
@@ -58,6 +59,8 @@ class ConversationWorkflow:
         self._must_look = False
         self._moving_on = False
         self._speaking: int | None = None
+        self._stopping = False
+        """The turn that runs was cancelled by a person: it is closed, not only left."""
 
     @workflow.run
     async def run(self, state: ConversationState) -> ConversationResult:
@@ -127,6 +130,7 @@ class ConversationWorkflow:
             return
         choice = choose_speaker(state.floor, item, workflow.random())
         self._speaking = choice.agent_id
+        self._stopping = False
         self._show()
         turn = asyncio.create_task(self._speak(choice.agent_id, item))
         try:
@@ -135,7 +139,7 @@ class ConversationWorkflow:
             if error is None:
                 await self._note(choice, item, turn.result())
             elif is_cancelled_exception(error):
-                self._answer(item, AdvanceOutcome.REFUSED)
+                await self._left(item)
             elif isinstance(error, ActivityError):
                 await self._fail(_reason(error), item)
             else:
@@ -143,6 +147,13 @@ class ConversationWorkflow:
         finally:
             self._speaking = None
             self._show()
+
+    async def _left(self, item: InboxItem | None) -> None:
+        """The turn was cancelled: by a person, or because the conversation is over."""
+        if self._stopping and self._state.status in _OPEN:
+            await self._stop(item, "cancelled")
+        else:
+            self._answer(item, AdvanceOutcome.REFUSED)
 
     async def _watch(self, turn: asyncio.Task[CompleteResult]) -> None:
         """Wait until a turn is over; a cancel of the run, in a look too, cancels the turn."""
@@ -189,6 +200,8 @@ class ConversationWorkflow:
                 drop_agent(state.floor, choice.agent_id)
                 if item is not None and item.agent_id == choice.agent_id:
                     await self._refuse(item, f"Agent {choice.agent_id} is gone or offline")
+            case CallOutcome.TOOLS_DENIED:
+                await self._stop(item, "tool_denied")
             case CallOutcome.BEHIND:
                 pass
             case CallOutcome.ENDED | CallOutcome.SUPERSEDED:
@@ -218,6 +231,12 @@ class ConversationWorkflow:
         elif turn is None or seen.status is ConversationStatus.PAUSED:
             self._state.status = seen.status
         self._enqueue(seen.inbox)
+        if seen.cancel_turn == self._state.turn_count + 1:
+            self._stopping = True
+            if turn is not None:
+                turn.cancel()
+            elif self._state.inbox:
+                await self._stop(self._state.inbox[0], "cancelled")
         self._show_status()
         self._show()
 
@@ -236,6 +255,26 @@ class ConversationWorkflow:
 
     async def _fail(self, reason: str, item: InboxItem | None) -> None:
         await self._settle(ConversationStatus.FAILED, reason, None if item is None else item.id)
+        self._answer(item, AdvanceOutcome.FAILED)
+
+    async def _stop(self, item: InboxItem | None, stop_reason: str) -> None:
+        """Close the turn under way without a last word: its number is used up."""
+        finished = await workflow.execute_activity(
+            names.FINISH_ACTIVITY,
+            FinishInput(
+                conversation_id=self._state.conversation_id,
+                execution=self._state.execution,
+                turn=self._state.turn_count + 1,
+                stop_reason=stop_reason,
+                inbox_id=None if item is None else item.id,
+            ),
+            result_type=FinishResult,
+            start_to_close_timeout=policies.RECORD_TIMEOUT,
+            retry_policy=policies.RECORD_RETRY,
+            summary=f"close the turn: {stop_reason}",
+        )
+        self._state.turn_count = finished.turn_count
+        self._state.status = finished.status
         self._answer(item, AdvanceOutcome.FAILED)
 
     async def _refuse(self, item: InboxItem, reason: str) -> None:
@@ -258,6 +297,8 @@ class ConversationWorkflow:
             summary=f"settle as {status.value}",
         )
         self._state.status = settled.status
+        if settled.turn_count is not None:
+            self._state.turn_count = settled.turn_count
         self._show_status()
 
     def _enqueue(self, items: list[InboxItem]) -> None:

@@ -32,6 +32,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from conclave.errors import ExecutionClosed, Unavailable
 from schema.payloads import names
+from schema.payloads.approvals import ApprovalInput
 from schema.payloads.conversations import (
     AdvanceInput,
     AdvanceOutcome,
@@ -126,6 +127,26 @@ class TemporalEngine:
         return WithStartWorkflowOperation(
             names.CONVERSATION_WORKFLOW, state, result_type=ConversationResult, **_options(state)
         )
+
+    async def start_approval(self, asked: ApprovalInput) -> None:
+        """Start an approval's run; already running is success."""
+        async with _translated():
+            await self._client.start_workflow(
+                names.APPROVAL_WORKFLOW,
+                asked,
+                id=names.approval_workflow_id(asked.approval_id),
+                task_queue=names.CONCLAVE_QUEUE,
+                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+                static_summary=visibility.approval_summary(asked),
+                search_attributes=visibility.approval_attributes(),
+            )
+
+    async def wake_approval(self, approval_id: int) -> None:
+        """Signal the run; `ExecutionClosed` where there is none."""
+        async with _translated():
+            handle = self._client.get_workflow_handle(names.approval_workflow_id(approval_id))
+            await handle.signal(names.WAKE_SIGNAL, WakeInput())
 
     async def is_reachable(self) -> bool:
         """Whether the server answers within a second."""

@@ -29,6 +29,17 @@ RECORD_RETRY = RetryPolicy(
 )
 """For activities that read or write the record: they wait for the database as long as it takes."""
 
+TOOL_MARGIN = timedelta(seconds=20)
+"""On top of a tool's own time: reading the ledger and the commit."""
+
+TOOL_RETRY = RetryPolicy(
+    initial_interval=timedelta(milliseconds=200),
+    backoff_coefficient=2.0,
+    maximum_interval=timedelta(seconds=10),
+)
+"""Without a limit, as for model calls. Whether a call runs again is the ledger's to say: one that
+must not be repeated is not, however often its activity is tried."""
+
 STICKY_TIMEOUT = timedelta(seconds=1)
 """How long a workflow task waits for the worker that has the run in memory. The default of 10 s
 is most of the delay after a killed worker."""

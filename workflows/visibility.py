@@ -11,6 +11,7 @@ from temporalio.common import TypedSearchAttributes as Attributes
 
 with workflow.unsafe.imports_passed_through():
     from schema.payloads import names
+    from schema.payloads.approvals import ApprovalInput
     from schema.payloads.conversations import ConversationState
 
 AGENT_ID = SearchAttributeKey.for_keyword_list(names.AGENT_ID_ATTRIBUTE)
@@ -73,3 +74,13 @@ def details(state: ConversationState, speaking: int | None) -> str:
         f"{floor}\n\n- status: {state.status.value}\n- requests waiting: {waiting}\n"
         f"- spent: ${state.spent_micro_usd / 1_000_000:.6f}"
     )
+
+
+def approval_summary(asked: ApprovalInput) -> str:
+    """Return the one line that lists show of an approval."""
+    return f"approval {asked.approval_id}: {asked.action}"
+
+
+def approval_attributes() -> Attributes:
+    """Return what an approval's run is found by."""
+    return Attributes([SearchAttributePair(KIND, "approval")])

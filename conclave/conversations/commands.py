@@ -44,6 +44,14 @@ class Advanced(Shape):
     finished: bool
 
 
+class TurnUsage(Shape):
+    """What the steps of a turn used."""
+
+    input_tokens: int
+    output_tokens: int
+    cost_usd: Decimal
+
+
 class TurnSnapshot(Shape):
     """What a turn left of its conversation: the stored answer of the request it answers."""
 

@@ -8,6 +8,7 @@ from conclave.conversations.turn_repository import Opening, TranscriptLine
 from schema.domain.conversations import MessageRole
 from schema.domain.llm import PromptMessage
 
+_NO_ANSWER = "There is no answer: the turn was stopped before this call ran."
 _YOUR_TURN = "It is your turn. Say what you have to say about the topic."
 
 
@@ -22,17 +23,49 @@ def build_prompt(
     messages = [PromptMessage(role=MessageRole.SYSTEM, content=_system_prompt(opening, names))]
     for line in transcript:
         own = line.role is MessageRole.ASSISTANT and line.agent_id == opening.agent_id
+        if line.tool_calls:
+            messages.extend(_tool_step(line) if own else _tool_words(line))
+            continue
         role = MessageRole.ASSISTANT if own else MessageRole.USER
         others = len(names) > 1 and line.agent_name is not None
         content = f"{line.agent_name}: {line.content}" if others and not own else line.content
-        if messages[-1].role is role:
+        if messages[-1].role is role and not messages[-1].tool_calls:
             joined = f"{messages[-1].content}\n\n{content}"
             messages[-1] = PromptMessage(role=role, content=joined)
         else:
             messages.append(PromptMessage(role=role, content=content))
-    if messages[-1].role is not MessageRole.USER:
+    if messages[-1].role not in (MessageRole.USER, MessageRole.TOOL):
         messages.append(PromptMessage(role=MessageRole.USER, content=_YOUR_TURN))
     return messages
+
+
+def _tool_step(line: TranscriptLine) -> list[PromptMessage]:
+    """Return an own reply that asked for tools, and an answer to each of its calls.
+
+    Providers refuse a call without an answer, so what never got one is given one.
+    """
+    answers = {answer.id: answer.content for answer in line.results or ()}
+    calls = line.tool_calls or []
+    asked = PromptMessage(role=MessageRole.ASSISTANT, content=line.content, tool_calls=calls)
+    return [
+        asked,
+        *(
+            PromptMessage(
+                role=MessageRole.TOOL,
+                content=answers.get(call.id, _NO_ANSWER),
+                tool_call_id=call.id,
+            )
+            for call in calls
+        ),
+    ]
+
+
+def _tool_words(line: TranscriptLine) -> list[PromptMessage]:
+    """Return what another agent said beside its calls: what it did with tools is its own."""
+    if not line.content.strip():
+        return []
+    content = f"{line.agent_name}: {line.content}"
+    return [PromptMessage(role=MessageRole.USER, content=content)]
 
 
 def _system_prompt(opening: Opening, names: dict[int, str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import JsonValue
 
+from conclave.conversations.commands import TurnUsage
 from schema.domain.conversations import (
     Conversation,
     ConversationKind,
@@ -11,6 +12,8 @@ from schema.domain.conversations import (
     Message,
 )
 from schema.domain.events import EventDraft, EventType, conversation_stream
+from schema.domain.tools import ToolAsker
+from schema.payloads.tools import FinishInput
 
 
 def message_event(
@@ -49,6 +52,49 @@ def conversation_event(
             "status": conversation.status.value,
             "turn_count": conversation.turn_count,
             **data,
+        },
+        conversation_id=conversation.id,
+        circle_id=conversation.circle_id,
+        owner=private_owner_of(conversation.kind, conversation.owner),
+    )
+
+
+def turn_completed_event(
+    asker: ToolAsker, turn: int, stop_reason: str, model: str | None, usage: TurnUsage
+) -> EventDraft:
+    """A turn of a chat is over."""
+    return EventDraft(
+        stream=conversation_stream(asker.conversation_id),
+        type=EventType.TURN_COMPLETED,
+        data={
+            "conversation_id": asker.conversation_id,
+            "turn": turn,
+            "stop_reason": stop_reason,
+            "model": model,
+            "usage": {
+                "input_tokens": usage.input_tokens,
+                "output_tokens": usage.output_tokens,
+                "cost_usd": float(usage.cost_usd),
+            },
+        },
+        conversation_id=asker.conversation_id,
+        circle_id=asker.circle_id,
+        agent_id=asker.agent_id,
+        owner=asker.private_owner,
+    )
+
+
+def turn_stopped_event(conversation: Conversation, asked: FinishInput) -> EventDraft:
+    """A turn ended without a last word: cancelled, or everything it asked for was denied."""
+    return EventDraft(
+        stream=conversation_stream(conversation.id),
+        type=EventType.TURN_COMPLETED,
+        data={
+            "conversation_id": conversation.id,
+            "turn": asked.turn,
+            "stop_reason": asked.stop_reason,
+            "model": None,
+            "usage": {"input_tokens": 0, "output_tokens": 0, "cost_usd": 0.0},
         },
         conversation_id=conversation.id,
         circle_id=conversation.circle_id,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Sequence
 
 from pydantic import JsonValue, TypeAdapter
@@ -44,6 +45,12 @@ _CONVERSATION = (
     ConversationRow.execution,
     ConversationRow.started,
     ConversationRow.fence,
+    ConversationRow.speaking_agent_id,
+    ConversationRow.cancel_turn,
+    ConversationRow.chat_id,
+    ConversationRow.profile,
+    ConversationRow.project_id,
+    ConversationRow.permissions,
     ConversationRow.cost_usd,
     ConversationRow.created_at,
     ConversationRow.updated_at,
@@ -88,6 +95,12 @@ class StoredConversation(Conversation):
     started: bool
     """A workflow was started for the present execution."""
     fence: int | None
+    speaking_agent_id: int | None = None
+    cancel_turn: int | None = None
+    chat_id: uuid.UUID | None = None
+    profile: str | None = None
+    project_id: int | None = None
+    permissions: dict[str, JsonValue] | None = None
 
 
 class Answer(Shape):
@@ -270,6 +283,42 @@ class ConversationRepository:
             values["final"] = True
         await tx.conn.execute(
             update(ConversationRow).where(ConversationRow.id == conversation_id).values(values)
+        )
+
+    async def has_spoken(self, tx: Transaction, stored: StoredConversation) -> bool:
+        """Whether the turn under way has said something already: its number is used up then."""
+        found = await tx.conn.scalar(
+            select(MessageRow.id)
+            .where(
+                MessageRow.conversation_id == stored.id,
+                MessageRow.execution == stored.execution,
+                MessageRow.turn == stored.turn_count + 1,
+                MessageRow.role == MessageRole.ASSISTANT,
+            )
+            .limit(1)
+        )
+        return found is not None
+
+    async def use_up_turn(self, tx: Transaction, conversation_id: int, turn: int) -> None:
+        """Close a turn without a last word: nobody speaks, and its number is not given again."""
+        await tx.conn.execute(
+            update(ConversationRow)
+            .where(ConversationRow.id == conversation_id)
+            .values(
+                turn_count=func.greatest(ConversationRow.turn_count, turn),
+                speaking_agent_id=None,
+                fence=None,
+                cancel_turn=None,
+                updated_at=func.clock_timestamp(),
+            )
+        )
+
+    async def cancel_turn(self, tx: Transaction, conversation_id: int, turn: int) -> None:
+        """Ask for the turn of that number to stop."""
+        await tx.conn.execute(
+            update(ConversationRow)
+            .where(ConversationRow.id == conversation_id)
+            .values(cancel_turn=turn)
         )
 
     async def next_execution(self, tx: Transaction, conversation_id: int, after: int) -> None:

@@ -185,6 +185,27 @@ class ConversationService:
             await self._wait_for_turn(stored, entry)
         return await self._answer(conversation_id, entry.id)
 
+    async def cancel_turn(
+        self, conversation_id: int, principal: Principal, *, drop_queued: bool = False
+    ) -> bool:
+        """Stop the turn that runs; `drop_queued` also takes back what waits. False: none runs."""
+        async with self._db.transaction() as tx:
+            stored = _visible(await self._stored(tx, conversation_id, lock=True), principal)
+            target = conversation_stream(stored.id)
+            waiting = await self._mailbox.waiting(tx, target)
+            if stored.final or (stored.speaking_agent_id is None and not waiting):
+                return False
+            await self._conversations.cancel_turn(tx, stored.id, stored.turn_count + 1)
+            if drop_queued:
+                await self._mailbox.settle(
+                    tx,
+                    target=target,
+                    status=InboxStatus.FAILED,
+                    answer={"status": stored.status.value, "error": "dropped"},
+                )
+            await self._dispatch.owe(tx, stored.id)
+        return True
+
     async def end(self, conversation_id: int, principal: Principal) -> Conversation:
         """End it for good; ending it again changes nothing."""
         async with self._db.transaction() as tx:

@@ -14,13 +14,13 @@ from pydantic import JsonValue
 from sqlalchemy.engine import RowMapping
 
 from conclave.conversations import turn_statements as statements
-from conclave.conversations.commands import TurnSnapshot
+from conclave.conversations.commands import TurnSnapshot, TurnUsage
 from conclave.db import Transaction
 from schema.domain.agents import AgentConfig, Personality
 from schema.domain.base import Shape
 from schema.domain.conversations import ConversationStatus, Message, MessageRole
 from schema.domain.inbox import InboxItem, InboxStatus
-from schema.domain.llm import ModelReply
+from schema.domain.llm import ModelReply, ToolCall
 from schema.payloads.agent_turn import CompleteInput
 from schema.payloads.names import conversation_workflow_id
 
@@ -55,6 +55,9 @@ class Opening(Shape):
     inbox_status: InboxStatus | None
     inbox_turn: int | None
     names: dict[int, str] | None
+    project_id: int | None
+    permissions: dict[str, JsonValue] | None
+    circle_config: dict[str, JsonValue] | None
     behind: bool
     """An earlier request is not answered yet."""
     is_replied: bool
@@ -69,6 +72,13 @@ class Opening(Shape):
         return {agent_id: names[agent_id] for agent_id in self.agent_ids if agent_id in names}
 
 
+class ToolAnswer(Shape):
+    """What one call answered."""
+
+    id: str
+    content: str
+
+
 class TranscriptLine(Shape):
     """A message as far as a prompt needs it."""
 
@@ -77,6 +87,9 @@ class TranscriptLine(Shape):
     agent_id: int | None
     agent_name: str | None
     content: str
+    tool_calls: list[ToolCall] | None = None
+    results: list[ToolAnswer] | None = None
+    """What the calls answered, in their order; those without an answer are left out."""
 
 
 class Passage(TurnSnapshot):
@@ -91,6 +104,7 @@ class CommittedReply(Message):
     status: ConversationStatus
     waiting: list[InboxItem]
     names: dict[int, str] | None
+    tool_calls: list[ToolCall] | None
 
 
 class TurnRepository:
@@ -240,6 +254,11 @@ class TurnRepository:
             statements.given(**_place(call), inbox_id=call.inbox_id, target=target),
         )
         return CommittedReply.model_validate(found.mappings().one())
+
+    async def usage(self, tx: Transaction, call: CompleteInput) -> TurnUsage:
+        """Return what all steps of the turn used so far."""
+        found = await tx.conn.execute(statements.USAGE, statements.given(**_place(call)))
+        return TurnUsage.model_validate(found.mappings().one())
 
     async def close_call(
         self, tx: Transaction, call_id: int, *, error_code: str, was_billed: bool

@@ -27,7 +27,7 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, aggregate_order_by
 from sqlalchemy.orm import aliased
 from sqlalchemy.sql.elements import BindParameter
 from sqlalchemy.types import TypeEngine
@@ -36,9 +36,11 @@ from conclave.mailbox import WAITING
 from schema.domain.conversations import ConversationStatus, MessageRole
 from schema.domain.inbox import InboxStatus
 from schema.tables.agents import AgentRow
+from schema.tables.circles import CircleRow
 from schema.tables.conversations import ConversationRow, MessageRow
 from schema.tables.inbox import InboxRow, OutboxRow
 from schema.tables.model_calls import ModelCallRow
+from schema.tables.tools import ToolExecutionRow
 
 T = TypeVar("T")
 
@@ -145,6 +147,9 @@ OPENING = (
         ConversationRow.topic,
         ConversationRow.max_turns,
         ConversationRow.agent_ids,
+        ConversationRow.project_id,
+        ConversationRow.permissions,
+        CircleRow.config.label("circle_config"),
         AgentRow.id.label("agent_id"),
         AgentRow.name.label("agent_name"),
         AgentRow.role.label("agent_role"),
@@ -165,6 +170,7 @@ OPENING = (
     .select_from(ConversationRow)
     .outerjoin(AgentRow, and_(AgentRow.id == _agent_id, AgentRow.deleted_at.is_(None)))
     .outerjoin(InboxRow, InboxRow.id == _inbox_id)
+    .outerjoin(CircleRow, CircleRow.id == ConversationRow.circle_id)
     .where(ConversationRow.id == _conversation_id)
     .with_for_update(of=ConversationRow)
 )
@@ -210,6 +216,25 @@ CLAIM = (
 )  # fmt: skip
 """Take a pending request in hand: nothing is owed any more, and its prompt joins the transcript."""
 
+_RESULTS = select(
+    func.json_agg(
+        aggregate_order_by(
+            func.json_build_object(
+                literal("id"),
+                ToolExecutionRow.tool_use_id,
+                literal("content"),
+                ToolExecutionRow.result,
+            ),
+            ToolExecutionRow.position,
+        )
+    )
+).where(
+    ToolExecutionRow.conversation_id == MessageRow.conversation_id,
+    ToolExecutionRow.execution == MessageRow.execution,
+    ToolExecutionRow.turn == MessageRow.turn,
+    ToolExecutionRow.step == MessageRow.step,
+    ToolExecutionRow.result.is_not(None),
+)
 TRANSCRIPT = (
     select(
         MessageRow.seq,
@@ -217,6 +242,10 @@ TRANSCRIPT = (
         MessageRow.agent_id,
         MessageRow.agent_name,
         MessageRow.content,
+        MessageRow.tool_calls,
+        case((MessageRow.tool_calls.is_not(None), _RESULTS.scalar_subquery()), else_=null()).label(
+            "results"
+        ),
     )
     .where(MessageRow.conversation_id == _conversation_id)
     .order_by(MessageRow.seq.desc())
@@ -350,9 +379,20 @@ ADD_REPLY = (
 )
 """Add the reply, settle its call at its cost and answer the request."""
 
+USAGE = select(
+    func.coalesce(func.sum(MessageRow.tokens_in), 0).label("input_tokens"),
+    func.coalesce(func.sum(MessageRow.tokens_out), 0).label("output_tokens"),
+    func.coalesce(func.sum(MessageRow.cost_usd), 0).label("cost_usd"),
+).where(
+    MessageRow.conversation_id == _conversation_id,
+    MessageRow.execution == _execution,
+    MessageRow.turn == _turn,
+)
+
 COMMITTED_REPLY = (
     select(
         *MESSAGE_COLUMNS,
+        MessageRow.tool_calls,
         ConversationRow.status,
         _WAITING.scalar_subquery().label("waiting"),
         _NAMES.scalar_subquery().label("names"),

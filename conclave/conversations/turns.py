@@ -12,22 +12,28 @@ from decimal import Decimal
 from conclave.conversations.errors import ConversationNotFound, LateAttempt
 from conclave.conversations.mentions import has_end_marker, mentions, named
 from conclave.conversations.prompt import build_prompt
-from conclave.conversations.rendering import message_event, private_owner_of
+from conclave.conversations.rendering import (
+    message_event,
+    private_owner_of,
+    turn_completed_event,
+)
 from conclave.conversations.repository import ConversationRepository
 from conclave.conversations.turn_repository import Opening, TranscriptLine, TurnRepository
 from conclave.db import Database, Transaction
 from conclave.errors import ConclaveError, ProviderRefused
 from conclave.events import EventLog
 from conclave.mailbox import Mailbox
-from conclave.ports import EventBus, ModelGateway, ProviderDirectory
-from schema.domain.agents import AgentStatus
+from conclave.ports import EventBus, ModelGateway, ProviderDirectory, ToolDesk
+from schema.domain.agents import AgentConfig, AgentStatus
 from schema.domain.base import Shape
-from schema.domain.conversations import ConversationStatus, Message
+from schema.domain.conversations import ConversationKind, ConversationStatus, Message
 from schema.domain.events import Delta, EventDraft, EventType, conversation_stream
 from schema.domain.inbox import InboxItem, InboxStatus
-from schema.domain.llm import ModelReply, ModelRequest
+from schema.domain.llm import ModelReply, ModelRequest, ToolSpec
 from schema.domain.providers import ProviderAccess
+from schema.domain.tools import StepPlace, ToolAsker
 from schema.payloads.agent_turn import CallOutcome, CompleteInput, CompleteResult
+from schema.payloads.tools import ToolRef
 
 PROVIDER_TRIES = 5
 """How often a provider that cannot answer is asked for one step before the turn fails."""
@@ -43,6 +49,7 @@ class PreparedCall(Shape):
     request: ModelRequest
     access: ProviderAccess
     names: dict[int, str]
+    asker: ToolAsker
     agent_name: str
     circle_id: int | None
     owner: str | None
@@ -61,6 +68,7 @@ class TurnService:
         bus: EventBus,
         gateway: ModelGateway,
         providers: ProviderDirectory,
+        tools: ToolDesk,
     ) -> None:
         self._db = db
         self._events = events
@@ -68,6 +76,7 @@ class TurnService:
         self._bus = bus
         self._gateway = gateway
         self._providers = providers
+        self._tools = tools
         self._turns = TurnRepository()
         self._conversations = ConversationRepository()
 
@@ -110,7 +119,8 @@ class TurnService:
         target = conversation_stream(call.conversation_id)
         if outcome is CallOutcome.SPOKEN:
             found = await self._turns.committed_reply(tx, call, target)
-            return _spoken(call, found, found.status, found.names or {}, found.waiting)
+            refs = await self._tools.refs(tx, _step(call)) if found.tool_calls else []
+            return _spoken(call, found, found.status, found.names or {}, found.waiting, refs)
         return CompleteResult(
             outcome=outcome,
             turn=opening.inbox_turn or call.turn,
@@ -129,7 +139,9 @@ class TurnService:
         )
         names = opening.participants
         transcript = await self._turns.transcript(tx, call.conversation_id)
-        request = _model_request(call, opening, names, transcript)
+        asker = _asker(call, opening)
+        tools = await self._tools.offered(asker) if call.offer_tools else []
+        request = _model_request(call, opening, names, transcript, tools)
         access = await self._providers.access(request.provider)
         call_id = await self._turns.reserve(
             tx,
@@ -148,6 +160,7 @@ class TurnService:
             request=request,
             access=access,
             names=names,
+            asker=asker,
             agent_name=request.speaker,
             circle_id=opening.circle_id,
             owner=owner,
@@ -160,9 +173,11 @@ class TurnService:
 
     async def _commit(self, prepared: PreparedCall, reply: ModelReply) -> CompleteResult:
         call = prepared.call
-        ends = not reply.tool_calls and (
-            call.turn >= prepared.max_turns or has_end_marker(reply.text)
-        )
+        if reply.tool_calls and not call.offer_tools:
+            # The last step of a turn: what it still asks for is not run, so it is not stored.
+            text = reply.text or "I stop here: this turn has taken as many steps as it may."
+            reply = reply.model_copy(update={"tool_calls": [], "text": text})
+        ends = not reply.tool_calls and _ends(prepared, reply)
         async with self._db.transaction() as tx:
             target = conversation_stream(call.conversation_id)
             passage = await self._turns.pass_fence(
@@ -184,13 +199,26 @@ class TurnService:
                     owner=prepared.owner,
                     status=passage.status,
                 )
-                await self._events.append(tx, [event])
-                tools = len(reply.tool_calls)
-                return _spoken(
-                    call, message, passage.status, prepared.names, passage.waiting, tools
+                completed = await self._completed(tx, prepared, reply)
+                await self._events.append(tx, [event, *completed])
+                refs = (
+                    await self._tools.record(tx, prepared.asker, _step(call), reply.tool_calls)
+                    if reply.tool_calls
+                    else []
                 )
+                return _spoken(call, message, passage.status, prepared.names, passage.waiting, refs)
         await self._close(prepared, "late_attempt", was_billed=True)
         raise LateAttempt("A later attempt of this call took over, or the conversation ended.")
+
+    async def _completed(
+        self, tx: Transaction, prepared: PreparedCall, reply: ModelReply
+    ) -> list[EventDraft]:
+        """Return the event that closes a chat's turn, with what all its steps used."""
+        if reply.tool_calls or prepared.asker.kind is not ConversationKind.CHAT:
+            return []
+        stop = "max_tokens" if reply.finish_reason == "length" else "end_turn"
+        usage = await self._turns.usage(tx, prepared.call)
+        return [turn_completed_event(prepared.asker, prepared.call.turn, stop, reply.model, usage)]
 
     async def _note_failure(self, prepared: PreparedCall, error: ConclaveError) -> ConclaveError:
         """Settle the call that failed; return the error to raise.
@@ -239,7 +267,7 @@ def _spoken(
     status: ConversationStatus,
     names: dict[int, str],
     waiting: list[InboxItem],
-    tool_calls: int = 0,
+    tools: list[ToolRef],
 ) -> CompleteResult:
     return CompleteResult(
         outcome=CallOutcome.SPOKEN,
@@ -249,7 +277,8 @@ def _spoken(
         mentions=message.mentions,
         named=named(message.content, names),
         cost_micro_usd=int(message.cost_usd * Decimal(1_000_000)),
-        tool_calls=tool_calls,
+        tool_calls=len(tools),
+        tools=tools,
         waiting=sorted(waiting, key=lambda item: item.id),
     )
 
@@ -274,8 +303,42 @@ def _refusal(call: CompleteInput, opening: Opening) -> CallOutcome | None:
     return None
 
 
+def _step(call: CompleteInput) -> StepPlace:
+    return StepPlace(
+        conversation_id=call.conversation_id,
+        execution=call.execution,
+        turn=call.turn,
+        step=call.step,
+    )
+
+
+def _asker(call: CompleteInput, opening: Opening) -> ToolAsker:
+    return ToolAsker.of(
+        conversation_id=call.conversation_id,
+        kind=opening.kind,
+        owner=opening.owner,
+        circle_id=opening.circle_id,
+        circle_config=opening.circle_config,
+        agent_id=call.agent_id,
+        agent_name=opening.agent_name or "",
+        config=opening.config or AgentConfig(),
+        tightened=opening.permissions,
+    )
+
+
+def _ends(prepared: PreparedCall, reply: ModelReply) -> bool:
+    """Whether the conversation is complete with this reply; a chat never is."""
+    if prepared.asker.kind is ConversationKind.CHAT:
+        return False
+    return prepared.call.turn >= prepared.max_turns or has_end_marker(reply.text)
+
+
 def _model_request(
-    call: CompleteInput, opening: Opening, names: dict[int, str], transcript: list[TranscriptLine]
+    call: CompleteInput,
+    opening: Opening,
+    names: dict[int, str],
+    transcript: list[TranscriptLine],
+    tools: list[ToolSpec],
 ) -> ModelRequest:
     if opening.config is None or opening.provider is None or opening.model is None:
         raise AssertionError("an agent row lacks what every agent has")
@@ -287,6 +350,7 @@ def _model_request(
         max_tokens=opening.config.max_tokens,
         timeout=float(call.timeout),
         speaker=opening.agent_name or "",
+        tools=tools,
     )
 
 

@@ -29,6 +29,13 @@ class EventType(StrEnum):
     MESSAGE_CREATED = "conversation.message"
     TURN_STARTED = "conversation.turn_started"
     TURN_FAILED = "conversation.turn_failed"
+    TURN_COMPLETED = "conversation.turn_completed"
+    TOOL_REQUESTED = "conversation.tool_request"
+    TOOL_STARTED = "conversation.tool_started"
+    TOOL_RESULT = "conversation.tool_result"
+    TOOL_DENIED = "conversation.tool_denied"
+    APPROVAL_REQUESTED = "approval.requested"
+    APPROVAL_DECIDED = "approval.decided"
     TEXT_DELTA = "conversation.text_delta"
 
 

@@ -77,4 +77,6 @@ class Principal(Shape):
 
 LOCAL_PRINCIPAL = Principal(kind=PrincipalKind.LOCAL, role=Role.ADMIN)
 GATEWAY_PRINCIPAL = Principal(kind=PrincipalKind.GATEWAY, role=Role.ADMIN)
+TEMPORAL_PRINCIPAL = Principal(kind=PrincipalKind.TEMPORAL, role=Role.OPERATOR)
+"""Whoever sends a signal in Temporal's own UI or CLI: it carries no identity."""
 SYSTEM_PRINCIPAL = Principal(kind=PrincipalKind.SYSTEM, role=Role.ADMIN)

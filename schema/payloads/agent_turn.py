@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field
 
 from schema.domain.conversations import ConversationStatus
 from schema.domain.inbox import InboxItem
+from schema.payloads.tools import ToolRef
 
 
 class CompleteInput(BaseModel):
@@ -21,6 +22,8 @@ class CompleteInput(BaseModel):
     timeout: int
     """Seconds the model call may take."""
     inbox_id: int | None = None
+    offer_tools: bool = True
+    """False for the last step a turn may take: it has to end in words."""
 
 
 class CallOutcome(StrEnum):
@@ -35,6 +38,8 @@ class CallOutcome(StrEnum):
     ALREADY_ANSWERED = "already_answered"
     """The request was answered by the turn named."""
     AGENT_GONE = "agent_gone"
+    TOOLS_DENIED = "tools_denied"
+    """Everything the turn asked for was denied, again and again: it is stopped."""
 
 
 class CompleteResult(BaseModel):
@@ -51,5 +56,7 @@ class CompleteResult(BaseModel):
     """Agents the reply names without an @, in order."""
     cost_micro_usd: int = 0
     tool_calls: int = 0
+    tools: list[ToolRef] = Field(default_factory=list[ToolRef])
+    """The calls the reply asks for, judged, in its order."""
     waiting: list[InboxItem] = Field(default_factory=list[InboxItem])
     """Requests the record holds that are not answered yet, in order."""

@@ -96,6 +96,8 @@ class LookResult(BaseModel):
     superseded: bool
     """A later execution owns this conversation."""
     inbox: list[InboxItem]
+    cancel_turn: int | None = None
+    """The turn that is to stop, where one is."""
 
 
 class SettleInput(BaseModel):
@@ -113,3 +115,5 @@ class SettleResult(BaseModel):
     """What the conversation's status is now."""
 
     status: ConversationStatus
+    turn_count: int | None = None
+    """Raised where the turn that failed had said something: its number is used up."""

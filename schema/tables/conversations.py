@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from decimal import Decimal
 
 from pydantic import JsonValue
@@ -15,6 +16,7 @@ from sqlalchemy import (
     String,
     Text,
     UniqueConstraint,
+    Uuid,
     text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
@@ -60,6 +62,13 @@ class ConversationRow(Base):
     started: Mapped[bool] = mapped_column(Boolean, server_default="false")
     fence: Mapped[int | None] = mapped_column(BigInteger)
     speaking_agent_id: Mapped[int | None] = mapped_column(BigInteger)
+    cancel_turn: Mapped[int | None] = mapped_column(Integer)
+    """The number of the turn that is to stop."""
+    chat_id: Mapped[uuid.UUID | None] = mapped_column(Uuid, unique=True)
+    profile: Mapped[str | None] = mapped_column(String(64))
+    project_id: Mapped[int | None] = mapped_column(BigInteger, index=True)
+    permissions: Mapped[dict[str, JsonValue] | None] = mapped_column(JSONB(none_as_null=True))
+    """What a chat tightens of the rules for tools."""
     cost_usd: Mapped[Decimal] = mapped_column(Numeric(18, 9), server_default="0")
     created_at: Mapped[CreatedAt]
     updated_at: Mapped[CreatedAt]

@@ -16,6 +16,7 @@ from fastapi import FastAPI
 from api.app import create_app
 from conclave.container import Core, build_core
 from conclave.settings import AuthMode, Settings
+from schema.payloads.approvals import ApprovalInput
 from schema.payloads.conversations import AdvanceInput, AdvanceResult, ConversationState
 from tests.waiting import until
 
@@ -33,6 +34,12 @@ class NoEngine:
         self, state: ConversationState, message: AdvanceInput, *, started: bool
     ) -> AdvanceResult:
         raise AssertionError("nothing should run")
+
+    async def start_approval(self, asked: ApprovalInput) -> None:
+        raise AssertionError("nothing should run")
+
+    async def wake_approval(self, approval_id: int) -> None:
+        """There is nothing to wake."""
 
     async def is_reachable(self) -> bool:
         return True

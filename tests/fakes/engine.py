@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from conclave.errors import Unavailable
+from schema.payloads.approvals import ApprovalInput
 from schema.payloads.conversations import (
     AdvanceInput,
     AdvanceOutcome,
@@ -20,6 +21,8 @@ class FakeEngine:
     started: list[ConversationState] = field(default_factory=list[ConversationState])
     woken: list[ConversationState] = field(default_factory=list[ConversationState])
     asked: list[AdvanceInput] = field(default_factory=list[AdvanceInput])
+    approvals_started: list[int] = field(default_factory=list[int])
+    approvals_woken: list[int] = field(default_factory=list[int])
     workers: int = 1
     down: bool = False
 
@@ -28,6 +31,8 @@ class FakeEngine:
         self.started.clear()
         self.woken.clear()
         self.asked.clear()
+        self.approvals_started.clear()
+        self.approvals_woken.clear()
         self.workers = 1
         self.down = False
 
@@ -49,6 +54,14 @@ class FakeEngine:
         self._answer()
         self.asked.append(message)
         return AdvanceResult(outcome=AdvanceOutcome.ACCEPTED)
+
+    async def start_approval(self, asked: ApprovalInput) -> None:
+        self._answer()
+        self.approvals_started.append(asked.approval_id)
+
+    async def wake_approval(self, approval_id: int) -> None:
+        self._answer()
+        self.approvals_woken.append(approval_id)
 
     async def is_reachable(self) -> bool:
         return not self.down

@@ -45,9 +45,15 @@ class Desk:
         self.gateway = gateway
         self.mailbox = Mailbox()
         self.turns = TurnService(
-            core.db, core.events, self.mailbox, core.bus, gateway, core.providers
+            core.db,
+            core.events,
+            self.mailbox,
+            core.bus,
+            gateway,
+            core.providers,
+            core.tool_desk,
         )
-        self.record = ConversationRecord(core.db, core.events, self.mailbox)
+        self.record = ConversationRecord(core.db, core.events, self.mailbox, core.tool_desk)
 
     def relay(self) -> Relay:
         """Make a relay, as a worker has one."""

@@ -1,0 +1,74 @@
+"""Telling an approval's workflow that the record has changed.
+
+Every call here may be lost: the outbox row that was committed with the change is delivered again
+by the relay. The approval of a tool call is run by the turn that asked; one that a person or a
+program asked for is started here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from conclave.approvals.errors import ApprovalNotFound
+from conclave.approvals.repository import ApprovalRepository
+from conclave.db import Database, Transaction
+from conclave.errors import ExecutionClosed, Unavailable
+from conclave.logging import get_logger
+from conclave.mailbox import Mailbox
+from conclave.ports import WorkflowEngine
+from schema.domain.approvals import ApprovalStatus
+from schema.payloads.approvals import ApprovalInput
+
+TARGET_KIND = "approval"
+_log = get_logger(__name__)
+
+
+class ApprovalDispatch:
+    """Starts and wakes approval workflows."""
+
+    def __init__(self, db: Database, mailbox: Mailbox, engine: WorkflowEngine) -> None:
+        self._db = db
+        self._mailbox = mailbox
+        self._engine = engine
+        self._approvals = ApprovalRepository()
+        self._wakes: set[asyncio.Task[None]] = set()
+
+    async def owe(self, tx: Transaction, approval_id: int) -> None:
+        """Store a wake-up with the change it tells of, and deliver it once that is committed."""
+        await self._mailbox.owe(tx, TARGET_KIND, approval_id)
+        tx.after_commit.append(lambda: self._wake_soon(approval_id))
+
+    def _wake_soon(self, approval_id: int) -> None:
+        task = asyncio.create_task(self._wake(approval_id))
+        self._wakes.add(task)
+        task.add_done_callback(self._wakes.discard)
+
+    async def _wake(self, approval_id: int) -> None:
+        try:
+            await self.deliver(approval_id)
+        except Unavailable as error:
+            _log.warning("wake-up is left to the relay", approval_id=approval_id, error=error.code)
+
+    async def deliver(self, approval_id: int) -> None:
+        """Start or wake the run and strike what is owed. Raises `Unavailable`."""
+        async with self._db.transaction() as tx:
+            approval = await self._approvals.get(tx, approval_id)
+            owed = await self._mailbox.owed(tx, TARGET_KIND, approval_id)
+        if approval is None:
+            raise ApprovalNotFound(approval_id)
+        try:
+            if approval.status is not ApprovalStatus.PENDING:
+                await self._engine.wake_approval(approval_id)
+            elif approval.tool_execution_id is None:
+                await self._engine.start_approval(
+                    ApprovalInput(
+                        approval_id=approval_id,
+                        expires_at=approval.expires_at,
+                        action=approval.type,
+                    )
+                )
+        except ExecutionClosed:
+            pass  # it has ended, or has not begun and will look at the record first
+        if owed:
+            async with self._db.transaction() as tx:
+                await self._mailbox.delivered(tx, owed)

@@ -1,0 +1,298 @@
+"""All SQL on the tool ledger, on grants and on the rules for tools."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from pydantic import JsonValue
+from sqlalchemy import func, literal, select, text, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.engine import RowMapping
+
+from conclave.db import Transaction
+from schema.domain.agents import AgentConfig
+from schema.domain.base import Shape
+from schema.domain.permissions import Permissions
+from schema.domain.tools import (
+    Effect,
+    ExecutionStatus,
+    StepPlace,
+    ToolAsker,
+    ToolExecution,
+    ToolVerdict,
+)
+from schema.tables.agents import AgentRow
+from schema.tables.circles import CircleRow
+from schema.tables.conversations import ConversationRow
+from schema.tables.settings import SettingRow
+from schema.tables.tools import ApprovalRow, ToolExecutionRow, ToolGrantRow
+
+_PERMISSIONS_KEY = "permissions.chat"
+_OPEN = (ExecutionStatus.WAITING, ExecutionStatus.READY, ExecutionStatus.RUNNING)
+_COLUMNS = (
+    ToolExecutionRow.id,
+    ToolExecutionRow.conversation_id,
+    ToolExecutionRow.execution,
+    ToolExecutionRow.turn,
+    ToolExecutionRow.step,
+    ToolExecutionRow.position,
+    ToolExecutionRow.tool_use_id,
+    ToolExecutionRow.tool_name,
+    ToolExecutionRow.arguments,
+    ToolExecutionRow.effect,
+    ToolExecutionRow.verdict,
+    ToolExecutionRow.rule,
+    ToolExecutionRow.binding,
+    ToolExecutionRow.status,
+    ToolExecutionRow.approval_id,
+    ToolExecutionRow.agent_id,
+    ToolExecutionRow.attempt,
+    ToolExecutionRow.result,
+    ToolExecutionRow.is_error,
+    ToolExecutionRow.created_at,
+    ToolExecutionRow.started_at,
+    ToolExecutionRow.ended_at,
+)
+
+_INSERT = text(
+    """
+    INSERT INTO tool_executions (conversation_id, execution, turn, step, position, tool_use_id,
+        tool_name, arguments, effect, verdict, rule, binding, status, agent_id, result, is_error,
+        ended_at)
+    SELECT :conversation_id, :execution, :turn, :step, position, tool_use_id, tool_name, arguments,
+        effect, verdict, rule, binding, status, :agent_id, result, is_error,
+        CASE WHEN status IN ('failed', 'denied') THEN clock_timestamp() END
+    FROM jsonb_to_recordset(CAST(:calls AS jsonb)) AS call(
+        position int, tool_use_id text, tool_name text, arguments jsonb, effect text,
+        verdict text, rule text, binding text, status text, result text, is_error boolean)
+    RETURNING id, position
+    """
+)
+
+
+class JudgedCall(Shape):
+    """A call about to be stored."""
+
+    position: int
+    tool_use_id: str
+    tool_name: str
+    arguments: dict[str, JsonValue]
+    effect: Effect
+    verdict: ToolVerdict
+    rule: str
+    binding: str
+    status: ExecutionStatus
+    result: str | None = None
+    is_error: bool = False
+
+
+class OpenedExecution(Shape):
+    """A line of the ledger with all that decides whether it may run."""
+
+    execution: ToolExecution
+    asker: ToolAsker
+    project_id: int | None
+    is_granted: bool
+    is_over: bool
+    """The conversation was ended, or a later run owns it."""
+
+
+class ToolRepository:
+    """Reads and writes the ledger."""
+
+    async def insert(
+        self, tx: Transaction, place: StepPlace, agent_id: int, calls: Sequence[JudgedCall]
+    ) -> dict[int, int]:
+        """Store the calls of a reply; return their ids by position."""
+        rows = await tx.conn.execute(
+            _INSERT,
+            {
+                **place.model_dump(),
+                "agent_id": agent_id,
+                "calls": json.dumps([call.model_dump(mode="json") for call in calls]),
+            },
+        )
+        return {row.position: row.id for row in rows}
+
+    async def of_step(self, tx: Transaction, place: StepPlace) -> list[ToolExecution]:
+        """Return the calls of a step, in their order."""
+        rows = await tx.conn.execute(
+            select(*_COLUMNS)
+            .where(
+                ToolExecutionRow.conversation_id == place.conversation_id,
+                ToolExecutionRow.execution == place.execution,
+                ToolExecutionRow.turn == place.turn,
+                ToolExecutionRow.step == place.step,
+            )
+            .order_by(ToolExecutionRow.position)
+        )
+        return [ToolExecution.model_validate(row) for row in rows.mappings()]
+
+    async def open_of(self, tx: Transaction, conversation_id: int) -> list[ToolExecution]:
+        """Lock and return the conversation's calls that are not over."""
+        rows = await tx.conn.execute(
+            select(*_COLUMNS)
+            .where(
+                ToolExecutionRow.conversation_id == conversation_id,
+                ToolExecutionRow.status.in_(_OPEN),
+            )
+            .order_by(ToolExecutionRow.id)
+            .with_for_update()
+        )
+        return [ToolExecution.model_validate(row) for row in rows.mappings()]
+
+    async def opened(self, tx: Transaction, execution_id: int) -> OpenedExecution | None:
+        """Lock a line and read all that decides whether it may run."""
+        granted = select(literal(True)).where(
+            ToolGrantRow.conversation_id == ToolExecutionRow.conversation_id,
+            ToolGrantRow.tool_name == ToolExecutionRow.tool_name,
+        )
+        found = await tx.conn.execute(
+            select(
+                *_COLUMNS,
+                ConversationRow.kind,
+                ConversationRow.owner,
+                ConversationRow.circle_id,
+                ConversationRow.project_id,
+                ConversationRow.permissions,
+                ConversationRow.final,
+                ConversationRow.execution.label("present_execution"),
+                CircleRow.config.label("circle_config"),
+                AgentRow.name.label("agent_name"),
+                AgentRow.config.label("agent_config"),
+                granted.exists().label("is_granted"),
+            )
+            .select_from(ToolExecutionRow)
+            .join(ConversationRow, ConversationRow.id == ToolExecutionRow.conversation_id)
+            .outerjoin(CircleRow, CircleRow.id == ConversationRow.circle_id)
+            .outerjoin(AgentRow, AgentRow.id == ToolExecutionRow.agent_id)
+            .where(ToolExecutionRow.id == execution_id)
+            .with_for_update(of=ToolExecutionRow)
+        )
+        row = found.mappings().one_or_none()
+        return None if row is None else _opened(row)
+
+    async def start(self, tx: Transaction, execution_id: int) -> int:
+        """Note that an attempt runs; return its number, which fences the commit."""
+        started = await tx.conn.execute(
+            update(ToolExecutionRow)
+            .where(ToolExecutionRow.id == execution_id)
+            .values(
+                status=ExecutionStatus.RUNNING,
+                attempt=ToolExecutionRow.attempt + 1,
+                started_at=func.coalesce(ToolExecutionRow.started_at, func.clock_timestamp()),
+            )
+            .returning(ToolExecutionRow.attempt)
+        )
+        return started.scalar_one()
+
+    async def close(
+        self,
+        tx: Transaction,
+        execution_id: int,
+        status: ExecutionStatus,
+        result: str,
+        *,
+        is_error: bool,
+        attempt: int | None = None,
+    ) -> ToolExecution | None:
+        """End a line; None where it is over already, or another attempt runs."""
+        fence = literal(True) if attempt is None else ToolExecutionRow.attempt == attempt
+        statement = (
+            update(ToolExecutionRow)
+            .where(ToolExecutionRow.id == execution_id, ToolExecutionRow.status.in_(_OPEN), fence)
+            .values(
+                status=status, result=result, is_error=is_error, ended_at=func.clock_timestamp()
+            )
+            .returning(*_COLUMNS)
+        )
+        row = (await tx.conn.execute(statement)).mappings().one_or_none()
+        return None if row is None else ToolExecution.model_validate(row)
+
+    async def approve(
+        self, tx: Transaction, execution_id: int, arguments: Mapping[str, JsonValue], binding: str
+    ) -> None:
+        """Make a waiting line ready, with the arguments that were approved."""
+        await tx.conn.execute(
+            update(ToolExecutionRow)
+            .where(
+                ToolExecutionRow.id == execution_id,
+                ToolExecutionRow.status == ExecutionStatus.WAITING,
+            )
+            .values(status=ExecutionStatus.READY, arguments=dict(arguments), binding=binding)
+        )
+
+    async def set_approval(self, tx: Transaction, execution_id: int, approval_id: int) -> None:
+        """Note which approval a line waits for."""
+        await tx.conn.execute(
+            update(ToolExecutionRow)
+            .where(ToolExecutionRow.id == execution_id)
+            .values(approval_id=approval_id)
+        )
+
+    async def expiries(self, tx: Transaction, approval_ids: Sequence[int]) -> dict[int, datetime]:
+        """Return when each of the approvals expires."""
+        rows = await tx.conn.execute(
+            select(ApprovalRow.id, ApprovalRow.expires_at).where(ApprovalRow.id.in_(approval_ids))
+        )
+        return {row.id: row.expires_at for row in rows}
+
+    async def grant(
+        self, tx: Transaction, conversation_id: int, tool_name: str, granted_by: str
+    ) -> None:
+        """Allow a tool for the rest of a chat."""
+        await tx.conn.execute(
+            insert(ToolGrantRow)
+            .values(conversation_id=conversation_id, tool_name=tool_name, granted_by=granted_by)
+            .on_conflict_do_nothing()
+        )
+
+    async def grants(self, tx: Transaction, conversation_id: int) -> set[str]:
+        """Return the tools that are allowed for the rest of a chat."""
+        rows = await tx.conn.scalars(
+            select(ToolGrantRow.tool_name).where(ToolGrantRow.conversation_id == conversation_id)
+        )
+        return set(rows)
+
+    async def permissions(self, tx: Transaction, *, lock: bool = False) -> Permissions:
+        """Return the global rules, the defaults where none are stored."""
+        statement = select(SettingRow.value).where(SettingRow.key == _PERMISSIONS_KEY)
+        if lock:
+            statement = statement.with_for_update()
+        found = await tx.conn.scalar(statement)
+        return Permissions() if found is None else Permissions.model_validate(found)
+
+    async def store_permissions(self, tx: Transaction, permissions: Permissions) -> None:
+        """Store the global rules."""
+        value = permissions.model_dump(mode="json")
+        await tx.conn.execute(
+            insert(SettingRow)
+            .values(key=_PERMISSIONS_KEY, value=value)
+            .on_conflict_do_update(
+                index_elements=[SettingRow.key],
+                set_={"value": value, "updated_at": func.clock_timestamp()},
+            )
+        )
+
+
+def _opened(row: RowMapping) -> OpenedExecution:
+    execution = ToolExecution.model_validate(row)
+    return OpenedExecution(
+        execution=execution,
+        asker=ToolAsker.of(
+            conversation_id=execution.conversation_id,
+            kind=row["kind"],
+            owner=row["owner"],
+            circle_id=row["circle_id"],
+            circle_config=row["circle_config"],
+            agent_id=execution.agent_id or 0,
+            agent_name=row["agent_name"] or "",
+            config=AgentConfig.model_validate(row["agent_config"] or {}),
+            tightened=row["permissions"],
+        ),
+        project_id=row["project_id"],
+        is_granted=row["is_granted"],
+        is_over=row["final"] or row["present_execution"] != execution.execution,
+    )
