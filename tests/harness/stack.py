@@ -13,6 +13,7 @@ from conclave.agents.commands import CreateAgent
 from conclave.container import Core, WorkerParts, build_core, build_worker_parts, temporal_client
 from conclave.conversations.commands import CreateConversation
 from conclave.crypto import new_key
+from conclave.ports import Toolbox
 from conclave.settings import Settings
 from schema.domain.agents import Agent
 from schema.domain.conversations import Conversation, ConversationStatus, Message
@@ -79,7 +80,11 @@ class Stack:
 
 @asynccontextmanager
 async def running_stack(
-    postgres_url: str, temporal_address: str, *, encryption_key: str | None = None
+    postgres_url: str,
+    temporal_address: str,
+    *,
+    encryption_key: str | None = None,
+    toolbox: Toolbox | None = None,
 ) -> AsyncGenerator[Stack]:
     """Run core, worker and scripted model until the block ends; with a fresh key, or this one."""
     async with ModelServer() as model:
@@ -94,7 +99,11 @@ async def running_stack(
         client = await temporal_client(settings)
         environment = {"OPENAI_BASE_URL": model.base_url, "OPENAI_API_KEY": "sk-test-key-123456"}
         core = await build_core(
-            settings, engine=TemporalEngine(client), name="tests", environment=environment
+            settings,
+            engine=TemporalEngine(client),
+            name="tests",
+            environment=environment,
+            toolbox=toolbox,
         )
         parts = build_worker_parts(core)
         await asyncio.to_thread(parts.load)

@@ -1,0 +1,96 @@
+"""Tools for tests: each notes what it was asked, in memory or in a file of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydantic import JsonValue
+
+from conclave.errors import Unavailable
+from conclave.tools.toolbox import BuiltTool, ToolRegistry
+from schema.domain.tools import Effect, Tool, ToolCategory, ToolOutcome, ToolPlace
+
+_TEXT: dict[str, JsonValue] = {
+    "type": "object",
+    "properties": {"text": {"type": "string"}},
+    "required": ["text"],
+    "additionalProperties": False,
+}
+
+
+@dataclass
+class TestTools:
+    """`look` reads, `keep` is idempotent, `send` is once (it appends a line to `file`)."""
+
+    __test__ = False
+
+    file: Path
+    calls: list[tuple[str, dict[str, JsonValue]]] = field(
+        default_factory=list[tuple[str, dict[str, JsonValue]]]
+    )
+    failures: int = 0
+    """How many times `look` cannot answer yet."""
+    held: asyncio.Event = field(default_factory=asyncio.Event)
+    entered: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self.calls.clear()
+        self.failures = 0
+        self.held = asyncio.Event()
+        self.entered = asyncio.Event()
+        self.file.unlink(missing_ok=True)
+
+    def lines(self) -> list[str]:
+        """Return what was sent."""
+        return self.file.read_text().splitlines() if self.file.exists() else []
+
+    def registry(self) -> ToolRegistry:
+        """Return them as the product knows tools."""
+        return ToolRegistry(
+            [
+                BuiltTool(_tool("look", Effect.READ, reading=True), self._look),
+                BuiltTool(_tool("keep", Effect.IDEMPOTENT), self._keep),
+                BuiltTool(_tool("send", Effect.ONCE, dangerous=True), self._send),
+                BuiltTool(_tool("wait", Effect.ONCE, reading=True), self._wait),
+            ]
+        )
+
+    async def _look(self, arguments: Mapping[str, JsonValue], place: ToolPlace) -> ToolOutcome:
+        self.calls.append(("look", dict(arguments)))
+        if self.failures > 0:
+            self.failures -= 1
+            raise Unavailable("Not yet.")
+        return ToolOutcome(content=f"seen {arguments['text']}")
+
+    async def _keep(self, arguments: Mapping[str, JsonValue], place: ToolPlace) -> ToolOutcome:
+        self.calls.append(("keep", dict(arguments)))
+        return ToolOutcome(content="kept")
+
+    async def _send(self, arguments: Mapping[str, JsonValue], place: ToolPlace) -> ToolOutcome:
+        self.calls.append(("send", dict(arguments)))
+        with self.file.open("a") as file:
+            file.write(f"{arguments['text']}\n")
+        return ToolOutcome(content="sent")
+
+    async def _wait(self, arguments: Mapping[str, JsonValue], place: ToolPlace) -> ToolOutcome:
+        self.calls.append(("wait", dict(arguments)))
+        self.entered.set()
+        await self.held.wait()
+        return ToolOutcome(content="waited")
+
+
+def _tool(name: str, effect: Effect, *, reading: bool = False, dangerous: bool = False) -> Tool:
+    return Tool(
+        name=name,
+        description=f"{name}s a text",
+        parameters=_TEXT,
+        effect=effect,
+        category=ToolCategory.FILES,
+        is_reading=reading,
+        is_dangerous=dangerous,
+        timeout_seconds=20,
+    )
