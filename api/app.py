@@ -9,6 +9,7 @@ import structlog
 from fastapi import FastAPI
 
 from api import codec, errors, reference
+from api.admission import RECHECK_SECONDS, Admission, Limiter
 from api.dialect import Dialect
 from api.draining import Draining, drain_on_sigterm
 from api.gathering.dialect import GATHERING
@@ -27,6 +28,7 @@ from api.platform.dialect import PLATFORM
 from api.platform.routes import health as platform_health
 from api.security import Gate, check_bind
 from api.stream import running_hub
+from conclave.addresses import Proxies, parse_networks
 from conclave.container import Core, build_core
 from conclave.health.service import product_version
 from conclave.logging import configure_logging
@@ -63,8 +65,17 @@ _TAGS = [
 ]
 
 
-def create_app(settings: Settings | None = None, core: Core | None = None) -> FastAPI:
-    """Build the application; `core` is for tests, else the lifespan builds and closes one."""
+def create_app(
+    settings: Settings | None = None,
+    core: Core | None = None,
+    *,
+    limiter: Limiter | None = None,
+    recheck_seconds: float = RECHECK_SECONDS,
+) -> FastAPI:
+    """Build the application; `core` is for tests, else the lifespan builds and closes one.
+
+    Raises `NoRule` for a route that `api.access` does not name.
+    """
     settings = settings or get_settings()
     draining = Draining()
 
@@ -91,7 +102,8 @@ def create_app(settings: Settings | None = None, core: Core | None = None) -> Fa
         description=_DESCRIPTION,
         openapi_tags=_TAGS,
         lifespan=lifespan,
-        docs_url=None,  # api.reference serves it without another host
+        docs_url=None,  # api.reference serves both without another host
+        redoc_url=None,
         redirect_slashes=False,
     )
     app.state.draining = draining
@@ -99,12 +111,14 @@ def create_app(settings: Settings | None = None, core: Core | None = None) -> Fa
     for router in ROUTERS:
         # `include_router` would hide the routes behind one more matching of every request.
         app.router.routes.extend(router.routes)
+    Admission(settings, limiter, recheck_seconds).protect(app.router)
     errors.install(app, DIALECTS)
     app.add_middleware(Head)
     app.add_middleware(TrailingSlash)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, dialects=DIALECTS)
     app.add_middleware(Gate, settings=settings, dialects=DIALECTS)
-    app.add_middleware(RequestContext, dialects=DIALECTS)
+    proxies = Proxies(parse_networks(settings.trusted_proxies))
+    app.add_middleware(RequestContext, dialects=DIALECTS, proxies=proxies)
     return app
 
 

@@ -51,6 +51,8 @@ def problem_of(error: ConclaveError) -> Problem:
         kind = error.details.get("type", "value_error")
         flaws = (Flaw(("body", *error.field.split(".")), message, str(kind)),)
     headers = _retry_after(error)
+    if error.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
     return Problem(error.status, message, error.code, flaws, error.details, headers)
 
 
@@ -137,7 +139,7 @@ def documented(*statuses: int) -> dict[int | str, dict[str, JsonValue]]:
 _MEANINGS = {
     400: "The body cannot be read",
     401: "No credentials, or none that hold",
-    403: "Not from here",
+    403: "Not from here, or not with these rights",
     404: "Unknown, or deleted",
     409: "The present state does not allow it",
     413: "The body is too large",

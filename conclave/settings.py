@@ -9,6 +9,9 @@ from pathlib import Path
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from conclave.addresses import parse_networks
+from conclave.origins import parse_origins
+
 
 class AuthMode(StrEnum):
     """Who may call without credentials: on loopback anybody, or nobody."""
@@ -83,6 +86,18 @@ class Settings(BaseSettings):
         scheme, separator, _ = value.partition("://")
         if not separator or scheme.split("+")[0] not in {"postgresql", "postgres"}:
             raise ValueError("must start with postgresql://")
+        return value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _is_list_of_networks(cls, value: str) -> str:
+        parse_networks(value)
+        return value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _is_list_of_origins(cls, value: str) -> str:
+        parse_origins(value)
         return value
 
     @property
