@@ -28,10 +28,11 @@ from api.platform.dialect import PLATFORM
 from api.platform.routes import health as platform_health
 from api.security import Gate, check_bind
 from api.stream import running_hub
-from conclave.addresses import Proxies, parse_networks
+from conclave.addresses import Proxies
 from conclave.container import Core, build_core
 from conclave.health.service import product_version
 from conclave.logging import configure_logging
+from conclave.networks import parse_networks
 from conclave.settings import Settings, get_settings
 
 DIALECTS: tuple[Dialect, ...] = (GATHERING, PLATFORM)

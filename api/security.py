@@ -21,9 +21,10 @@ from api.answer_headers import EXPOSED
 from api.dialect import Dialect, Problem
 from api.errors import problem_of, render
 from api.middleware import header
-from conclave.addresses import UNKNOWN_ADDRESS, parse_address
+from conclave.addresses import UNKNOWN_ADDRESS
 from conclave.errors import Forbidden
 from conclave.loopback import is_loopback
+from conclave.networks import parse_address
 from conclave.origins import Origin, parse_origin, parse_origins
 from conclave.settings import AuthMode, Settings
 

@@ -1,76 +1,15 @@
-"""Internet addresses: whose request it is behind proxies, and which addresses rules refuse."""
+"""Whose request it is behind proxies, and which addresses IP rules refuse."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
-from ipaddress import (
-    IPv4Address,
-    IPv4Network,
-    IPv6Address,
-    IPv6Network,
-    ip_address,
-    ip_network,
-)
 
+from conclave.networks import Network, Networks, parse_address, parse_network
 from schema.domain.security import IpAction, IpRule
-
-Address = IPv4Address | IPv6Address
-Network = IPv4Network | IPv6Network
 
 UNKNOWN_ADDRESS = "0.0.0.0"
 """Stands for whoever a trusted proxy does not name readably: no loopback, in no usual network."""
-_MAPPED = IPv6Network("::ffff:0:0/96")
 _VERDICTS_KEPT = 4096
-
-
-@lru_cache(maxsize=4096)
-def parse_address(text: str) -> Address | None:
-    """Read an address, also one in brackets or with a port; IPv4 within IPv6 counts as IPv4."""
-    name = text.strip()
-    if name.startswith("["):
-        name = name[1:].partition("]")[0]
-    elif name.count(":") == 1:
-        name = name.partition(":")[0]
-    try:
-        found = ip_address(name)
-    except ValueError:
-        return None
-    mapped = found.ipv4_mapped if isinstance(found, IPv6Address) else None
-    return mapped or found
-
-
-def parse_network(text: str) -> Network:
-    """Read a network or a lone address. Raises `ValueError` naming what cannot be read."""
-    try:
-        found = ip_network(text.strip(), strict=False)
-    except ValueError:
-        raise ValueError(f"{text.strip()!r} is no address and no network") from None
-    if isinstance(found, IPv6Network) and found.subnet_of(_MAPPED):
-        return IPv4Network((int(found.network_address) & 0xFFFFFFFF, found.prefixlen - 96))
-    return found
-
-
-def parse_networks(text: str) -> tuple[Network, ...]:
-    """Read a comma list of networks. Raises `ValueError` naming the first that cannot be read."""
-    return tuple(parse_network(part) for part in text.split(",") if part.strip())
-
-
-class Networks:
-    """Networks, ready to be asked often."""
-
-    def __init__(self, networks: Iterable[Network]) -> None:
-        self._masked = tuple(
-            (network.version, int(network.netmask), int(network.network_address))
-            for network in networks
-        )
-
-    def __bool__(self) -> bool:
-        return bool(self._masked)
-
-    def __contains__(self, address: Address) -> bool:
-        version, number = address.version, int(address)
-        return any(kind == version and number & mask == start for kind, mask, start in self._masked)
 
 
 class AddressFilter:

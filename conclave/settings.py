@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from conclave.addresses import parse_networks
+from conclave.networks import parse_networks
 from conclave.origins import parse_origins
 
 

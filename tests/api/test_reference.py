@@ -7,7 +7,6 @@ from api.app import create_app
 from conclave.settings import AuthMode, Settings
 from tests.api.conftest import BASE_URL, local_client
 
-
 PAGES = ("/docs", "/redoc")
 
 
