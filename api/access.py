@@ -67,8 +67,8 @@ class NoRule(LookupError):
 class _Group:
     """Rows `PATH METHOD who[?] [tier], ...`; `?` makes credentials optional.
 
-    Parameters are written `{}`, or `{:path}` where they span segments. The usual tier of a group
-    without one: relaxed for GET of a path that ends in no parameter, else standard.
+    Parameters are written `{}`; `{:path}` is only for what spans segments. The usual tier of a
+    group without one: relaxed for GET of a path that ends in no parameter, else standard.
     """
 
     rows: str
@@ -132,8 +132,8 @@ _GATHERING = _Group(
     /conversations/{}/end                   POST write
     /workspace/{}/info                      GET read
     /workspace/{}/files                     GET read
-    /workspace/{}/files/{:path}             GET read, PUT write, DELETE write
-    /workspace/{}/files/{:path}/rename      POST write
+    /workspace/{}/files/{}                  GET read, PUT write, DELETE write
+    /workspace/{}/files/{}/rename           POST write
     /workspace/{}/git/status                GET read
     /workspace/{}/git/commits               GET read
     /workspace/{}/git/stage                 POST write
