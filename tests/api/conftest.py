@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Generator
 from pathlib import Path
 
 import httpx
@@ -14,6 +14,7 @@ from api.app import create_app
 from conclave.container import Core, build_core
 from conclave.db import Database
 from conclave.settings import AuthMode, Settings
+from tests.fakes.callers import FakeAuthenticator
 from tests.fakes.engine import FakeEngine
 from tests.waiting import until
 
@@ -72,6 +73,29 @@ async def core(api_settings: Settings, shared_engine: FakeEngine) -> AsyncIterat
 @pytest.fixture(scope="session")
 def app(api_settings: Settings, core: Core) -> FastAPI:
     return create_app(api_settings, core)
+
+
+@pytest.fixture
+def authenticator(core: Core) -> Generator[FakeAuthenticator]:
+    """Knows the callers of `tests.fakes.callers` for as long as the test runs."""
+    before, core.authenticator = core.authenticator, FakeAuthenticator()
+    yield core.authenticator
+    core.authenticator = before
+
+
+@pytest.fixture
+async def outside(
+    api_settings: Settings,
+    core: Core,
+    clean_database: Database,
+    engine: FakeEngine,
+    authenticator: FakeAuthenticator,
+) -> AsyncIterator[httpx.AsyncClient]:
+    """A caller under AUTH_MODE=required, who shows no credentials of its own accord."""
+    settings = api_settings.model_copy(update={"auth_mode": AuthMode.REQUIRED})
+    async with local_client(create_app(settings, core), "https://conclave.example") as client:
+        yield client
+    await until(lambda: not core.dispatch._wakes, what="the wake-ups")
 
 
 @pytest.fixture
