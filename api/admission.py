@@ -208,13 +208,11 @@ class Admission:
         rule = place.rule
         if self._limiter is not None and rule.tier is not Tier.NONE:
             await self._count(self._limiter, rule, scope, credential)
+        is_asked_for = rule.who is not Who.PUBLIC
+        principal = self._anonymous(rule) if is_asked_for and credential is None else None
         if place.is_filtered:
             await self._refuse_address(scope)
-        if rule.who is Who.PUBLIC:
-            return None
-        if credential is None:
-            principal = self._anonymous(rule)
-        else:
+        if credential is not None:
             principal = await self._authenticated(place, scope, credential)
         if principal is not None:
             judge(rule, place.method, principal, signs_in=place.signs_in)

@@ -27,6 +27,11 @@ def mask_secrets(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     return event
 
 
+def _is_no_wire_dump(record: logging.LogRecord) -> bool:
+    """Whether it is not uvicorn's account of every header and frame: tokens stand in those."""
+    return record.levelno > logging.DEBUG
+
+
 def configure_logging(level: str, log_format: LogFormat) -> None:
     """Send structlog's and the standard library's lines through one pipeline to stderr."""
     shared: list[Processor] = [
@@ -66,6 +71,7 @@ def configure_logging(level: str, log_format: LogFormat) -> None:
     root.setLevel(level)
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("uvicorn.error").addFilter(_is_no_wire_dump)
 
 
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:
