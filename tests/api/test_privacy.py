@@ -8,6 +8,7 @@ import pytest
 from fastapi.routing import APIRoute
 from sqlalchemy import select
 
+from api.access import Who, rule_for
 from schema.tables.events import EventRow
 from schema.tables.memories import MemoryRow
 from tests.api.gathering.test_bad_input import stored_rows
@@ -147,5 +148,6 @@ async def test_every_route_that_takes_the_id_of_something_private_is_tried(
     tried = set(await answers(outside, session, OTHER)) | ELSEWHERE
     for route in app.routes:
         if isinstance(route, APIRoute) and set(route.param_convertors) - SHARED:
-            for method in route.methods:
-                assert f"{method} {route.path}" in tried
+            for method in route.methods or set():
+                if rule_for(method, route.path).who is not Who.ADMIN:
+                    assert f"{method} {route.path}" in tried
