@@ -45,14 +45,14 @@ _PAGE = """<!DOCTYPE html>
 """
 _START = """const place = document.getElementById("reference");
 const reads = place.dataset.mode === "read";
+const reading = { docExpansion: "full", supportedSubmitMethods: [] };
 SwaggerUIBundle({
   url: place.dataset.openapi,
   domNode: place,
   deepLinking: true,
-  docExpansion: reads ? "full" : "list",
-  supportedSubmitMethods: reads ? [] : undefined,
   presets: [SwaggerUIBundle.presets.apis, SwaggerUIBundle.SwaggerUIStandalonePreset],
   layout: "BaseLayout",
+  ...(reads ? reading : {}),
 });
 """
 
