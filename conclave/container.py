@@ -25,6 +25,7 @@ from conclave.adapters.llm.probe import HttpProviderProbe
 from conclave.adapters.llm.routing import RoutingGateway
 from conclave.adapters.net.guard import OutgoingGuard, parse_allow
 from conclave.agents.service import AgentService
+from conclave.auditing import AuditLog
 from conclave.circles.service import CircleService
 from conclave.conversations.control import CircleConversations
 from conclave.conversations.dispatch import TARGET_KIND, ConversationDispatch
@@ -35,6 +36,7 @@ from conclave.crypto import Keyring
 from conclave.db import Database
 from conclave.events import EventLog
 from conclave.health.service import HealthService
+from conclave.identity.api_keys import ApiKeyHasher, ApiKeyService
 from conclave.identity.authenticator import CredentialAuthenticator
 from conclave.mailbox import Mailbox
 from conclave.memories.service import MemoryService
@@ -67,6 +69,7 @@ class Core:
     providers: ProviderService
     health: HealthService
     authenticator: Authenticator
+    api_keys: ApiKeyService
     security: SecurityService
     _stack: AsyncExitStack
 
@@ -135,6 +138,7 @@ async def build_core(
         ),
         health=HealthService(db, engine, settings.conclave_data_dir),
         authenticator=CredentialAuthenticator(_revealed(settings.gateway_token)),
+        api_keys=ApiKeyService(db, AuditLog(), ApiKeyHasher(keys)),
         security=SecurityService(),
         _stack=stack,
     )

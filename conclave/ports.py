@@ -171,6 +171,21 @@ class Authenticator(Protocol):
         ...
 
 
+class ApiKeyVerifier(Protocol):
+    """Tells whose API key it is."""
+
+    async def verify(self, key: str) -> Principal:
+        """Return the principal an API key stands for, asking the record.
+
+        Raises `Unauthenticated`, `Forbidden` for a disabled account, `Unavailable`.
+        """
+        ...
+
+    def recognise(self, key: str) -> str | None:
+        """Return a name for a key that held lately, without any query; None for any other."""
+        ...
+
+
 class SecurityPolicy(Protocol):
     """The security settings in force."""
 
