@@ -9,8 +9,8 @@ import pytest
 from fastapi import FastAPI
 from starlette.types import Receive, Scope, Send
 
-from api import errors
 from api.app import DIALECTS
+from api.errors import install
 from api.platform.routes import api_keys
 from conclave.container import Core
 from conclave.db import Database
@@ -28,7 +28,7 @@ class As:
         self._app = FastAPI()
         self._app.router.routes.extend(api_keys.router.routes)
         self._app.state.core = core
-        errors.install(self._app, DIALECTS)
+        install(self._app, DIALECTS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._app({**scope, "principal": self.principal}, receive, send)
