@@ -72,6 +72,7 @@ class Core:
     authenticator: Authenticator
     api_keys: ApiKeyService
     security: SecurityService
+    guard: OutgoingGuard
     _stack: AsyncExitStack
 
     async def close(self) -> None:
@@ -142,6 +143,7 @@ async def build_core(
         authenticator=CredentialAuthenticator(_revealed(settings.gateway_token)),
         api_keys=ApiKeyService(db, AuditLog(), ApiKeyHasher(keys)),
         security=security,
+        guard=guard,
         _stack=stack,
     )
 
@@ -149,7 +151,7 @@ async def build_core(
 def build_worker_parts(core: Core) -> WorkerParts:
     """Build what a worker runs on top of the core."""
     mailbox = Mailbox()
-    gateway = LiteLLMGateway()
+    gateway = LiteLLMGateway(core.guard)
     turns = TurnService(
         core.db,
         core.events,

@@ -127,23 +127,30 @@ def guarded_session(
     administrator: bool = False,
     purpose: UrlPurpose = UrlPurpose.WEB,
     timeout: float | None = 10.0,
-    keep_connections: bool = False,
+    keep_seconds: float = 0.0,
+    limit: int = 100,
 ) -> aiohttp.ClientSession:
     """Return a session that reaches nothing past the guard. Made inside a running loop.
 
-    Connections are known by name here, so that keeping them is safe; a kept one is judged when it
-    is opened. Middlewares given to a single request would replace the guard's: give none.
+    Connections are known by name here, so that idle ones may be kept for `keep_seconds`; they
+    were judged when they were opened. `limit` is the most of them at once. Middlewares given to a
+    single request would replace the guard's: give none.
     """
     errand = Errand(field, purpose, administrator)
     redirects, tracing = _Redirects(errand), aiohttp.TraceConfig()
     tracing.on_request_start.append(redirects.begin)
     tracing.on_request_redirect.append(redirects.follow)
+    resolver = GuardedResolver(guard, errand)
+    if keep_seconds:
+        connector = aiohttp.TCPConnector(
+            resolver=resolver, use_dns_cache=False, limit=limit, keepalive_timeout=keep_seconds
+        )
+    else:
+        connector = aiohttp.TCPConnector(
+            resolver=resolver, use_dns_cache=False, limit=limit, force_close=True
+        )
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(
-            resolver=GuardedResolver(guard, errand),
-            use_dns_cache=False,
-            force_close=not keep_connections,
-        ),
+        connector=connector,
         middlewares=(_Judge(guard, errand),),
         trace_configs=[tracing],
         timeout=aiohttp.ClientTimeout(total=timeout),
