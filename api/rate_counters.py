@@ -24,6 +24,7 @@ _CONNECTIONS = 50
 _SCHEME = "conclave+memory"
 _SWEEP_SECONDS = 10.0
 _MOST_KEYS = 100_000
+_MOST_OVER = 10_000
 _log = get_logger(__name__)
 
 
@@ -136,9 +137,14 @@ class RedisCounters:
         self._storage = storage
         self._fallback = MemoryCounters()
         self._away_until: float | None = None
+        self._over: dict[str, float] = {}
+        """Keys whose window is used up, and its end: nothing is asked about them before."""
 
     async def hit(self, item: RateLimitItem, *names: str) -> Count:
         """Count one in Redis, else here."""
+        over_until = self._over.get(item.key_for(*names), 0.0)
+        if over_until > time.time():
+            return Count(False, 0, over_until)
         away_until = self._away_until
         if away_until is not None:
             if time.monotonic() < away_until:
@@ -160,6 +166,10 @@ class RedisCounters:
         key = item.key_for(*names)
         hits = await self._storage.incr(key, item.get_expiry())
         reset = await self._storage.get_expiry(key)
+        if hits > item.amount:
+            if len(self._over) >= _MOST_OVER:
+                self._over.clear()
+            self._over[key] = reset
         return Count(hits <= item.amount, max(0, item.amount - hits), reset)
 
     def _note_absence(self, error: Exception) -> None:

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 
 import aiohttp
 
-from bench.product import Bench, free_port
+from bench.product import ROOT, Bench, free_port
 from bench.turns import RUNS
 
 _TOKEN = "bench-gateway-token-0123456789abcdef"
@@ -28,6 +28,10 @@ _EACH = 200
 _WARM_UP = 50
 _START_SECONDS = 60
 PATH = "/agents"
+
+
+_Arm = tuple[list[float], str, Mapping[str, str], int]
+"""Where the medians go, what is asked, with which headers, and the status it must have."""
 
 
 @dataclass
@@ -63,7 +67,7 @@ async def access(bench: Bench) -> Access:
         _api(environment, {**required, "RATE_LIMIT_RELAXED": "1/day"}) as limited,
     ):
         token = {"Authorization": f"Bearer {_TOKEN}"}
-        arms = [
+        arms: list[_Arm] = [
             (found.anonymous, anonymous + PATH, {}, 200),
             (found.authenticated, authenticated + PATH, token, 200),
             (found.served, authenticated + PATH, token, 200),
@@ -105,14 +109,18 @@ async def _api(common: Mapping[str, str], own: Mapping[str, str]) -> AsyncGenera
     """Run an API of its own until the block ends; yield its address."""
     port = free_port()
     environment = {**common, **own, "API_HOST": "127.0.0.1", "API_PORT": str(port)}
-    command = [sys.executable, "-m", "conclave.cli", "api"]
-    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process:
+    with _start(environment) as process:
         try:
             url = f"http://127.0.0.1:{port}"
             await _answers(url + "/health")
             yield url
         finally:
             process.send_signal(signal.SIGTERM)
+
+
+def _start(environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "conclave.cli", "api"]
+    return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
 
 
 async def _answers(url: str) -> None:

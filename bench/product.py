@@ -26,7 +26,7 @@ from conclave.runtime.plan import Layout
 from conclave.runtime.postgres import Postgres
 from conclave.settings import Settings
 
-_ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent
 _START_SECONDS = 90
 
 
@@ -80,7 +80,7 @@ async def _wait_for(path: Path, what: str, log: Path) -> None:
 
 def _spawn(command: list[str], log: Path, env: dict[str, str]) -> subprocess.Popen[bytes]:
     with log.open("ab") as sink:
-        return subprocess.Popen(command, cwd=_ROOT, env=env, stdout=sink, stderr=sink)
+        return subprocess.Popen(command, cwd=ROOT, env=env, stdout=sink, stderr=sink)
 
 
 @asynccontextmanager

@@ -375,6 +375,27 @@ async def test_processes_share_their_counts_in_redis(redis_port: int):
     await other.close()
 
 
+async def test_a_window_that_is_used_up_is_not_asked_about_again(
+    redis_port: int, clock: Clock, monkeypatch: pytest.MonkeyPatch
+):
+    one = await connected(redis_port)
+    item = parse("1/minute")
+    found = [await one.hit(item, "over", "x") for _ in range(2)]
+    assert [count.is_within for count in found] == [True, False]
+
+    async def fail(*_: object) -> int:
+        raise AssertionError("asked")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(one._storage, "incr", fail)
+        assert await one.hit(item, "over", "x") == found[1]
+        assert one._away_until is None
+    clock.now = found[1].reset
+    await one.hit(item, "over", "x")
+    assert one._away_until is None
+    await one.close()
+
+
 async def test_many_at_once_are_counted_exactly(redis_port: int):
     one, other = await connected(redis_port), await connected(redis_port)
     item = parse("30/minute")
