@@ -22,7 +22,6 @@ from conclave.container import Core
 from conclave.errors import (
     ConclaveError,
     Forbidden,
-    TooManyRequests,
     Unauthenticated,
     Unavailable,
 )
@@ -34,14 +33,6 @@ from schema.domain.security import IpRule
 RECHECK_SECONDS = 15.0
 """How soon an open stream notices that its caller's rights have changed."""
 _LONGEST_AGENT = 512
-
-
-class OverLimit(TooManyRequests):
-    """Refused by a rate limit; `headers` (X-RateLimit-*) go on the answer."""
-
-    def __init__(self, message: str, retry_after: float, headers: Mapping[str, str]) -> None:
-        super().__init__(message, retry_after)
-        self.headers = headers
 
 
 class AddressRefused(Forbidden):
@@ -59,7 +50,7 @@ class Limiter(Protocol):
         """Count one request and return the headers that tell how many are left.
 
         `caller_key` is who the credentials claim to be, unproven; None without any that are
-        recognised: then `address` counts. Raises `OverLimit`.
+        recognised: then `address` counts. Raises `RateLimited`.
         """
         ...
 
@@ -203,7 +194,7 @@ class Admission:
     async def _admit(self, place: _Place, scope: Scope, credential: str | None) -> Principal | None:
         """Return who calls, None where nobody needs to be known; what costs least is asked first.
 
-        Raises `OverLimit`, `AddressRefused`, `Unauthenticated`, `Forbidden`, `Unavailable`.
+        Raises `RateLimited`, `AddressRefused`, `Unauthenticated`, `Forbidden`, `Unavailable`.
         """
         rule = place.rule
         if self._limiter is not None and rule.tier is not Tier.NONE:
@@ -242,12 +233,8 @@ class Admission:
         self, limiter: Limiter, rule: Rule, scope: Scope, credential: str | None
     ) -> None:
         key = _core(scope).authenticator.recognise(credential) if credential else None
-        told = _answer_headers(scope)
-        try:
-            told.update(await limiter.check(scope, rule, key, _address(scope)))
-        except OverLimit as error:
-            told.update(error.headers)
-            raise
+        told = await limiter.check(scope, rule, key, _address(scope))
+        _answer_headers(scope).update(told)
 
     async def _refuse_address(self, scope: Scope) -> None:
         address = _address(scope)

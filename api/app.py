@@ -25,7 +25,9 @@ from api.gathering.routes import (
 from api.gathering.routes import settings as settings_routes
 from api.middleware import BodyLimit, Head, RequestContext, TrailingSlash
 from api.platform.dialect import PLATFORM
+from api.platform.routes import api_keys
 from api.platform.routes import health as platform_health
+from api.rate_limits import RateLimits
 from api.security import Gate, check_bind
 from api.stream import running_hub
 from conclave.addresses import Proxies
@@ -47,6 +49,7 @@ ROUTERS = (
     websockets.router,
     settings_routes.router,
     platform_health.router,
+    api_keys.router,
     codec.router,
     reference.router,
 )
@@ -63,6 +66,7 @@ _TAGS = [
     {"name": "Conversations", "description": "What agents say to each other and to you."},
     {"name": "Memory", "description": "What agents and teams are to remember."},
     {"name": "Settings", "description": "Model providers and the application's own settings."},
+    {"name": "Security", "description": "Who may call, from where, and with what."},
 ]
 
 
@@ -75,10 +79,13 @@ def create_app(
 ) -> FastAPI:
     """Build the application; `core` is for tests, else the lifespan builds and closes one.
 
+    `limiter` too: else the settings say how many requests are let through.
+
     Raises `NoRule` for a route that `api.access` does not name.
     """
     settings = settings or get_settings()
     draining = Draining()
+    limits = RateLimits(settings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
@@ -94,6 +101,7 @@ def create_app(
                     yield
         finally:
             draining.begin()
+            await limits.close()
             if core is None:
                 await running.close()
 
@@ -112,7 +120,7 @@ def create_app(
     for router in ROUTERS:
         # `include_router` would hide the routes behind one more matching of every request.
         app.router.routes.extend(router.routes)
-    Admission(settings, limiter, recheck_seconds).protect(app.router)
+    Admission(settings, limiter or limits, recheck_seconds).protect(app.router)
     errors.install(app, DIALECTS)
     app.add_middleware(Head)
     app.add_middleware(TrailingSlash)

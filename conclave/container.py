@@ -23,8 +23,10 @@ from conclave.adapters.llm.demo import DemoGateway
 from conclave.adapters.llm.gateway import LiteLLMGateway
 from conclave.adapters.llm.probe import HttpProviderProbe
 from conclave.adapters.llm.routing import RoutingGateway
-from conclave.adapters.net.guard import OutgoingGuard, parse_allow
+from conclave.adapters.net.guard import OutgoingGuard
+from conclave.adapters.net.urls import Endpoint, endpoints_of, parse_allow
 from conclave.agents.service import AgentService
+from conclave.auditing import AuditLog
 from conclave.circles.service import CircleService
 from conclave.conversations.control import CircleConversations
 from conclave.conversations.dispatch import TARGET_KIND, ConversationDispatch
@@ -35,11 +37,12 @@ from conclave.crypto import Keyring
 from conclave.db import Database
 from conclave.events import EventLog
 from conclave.health.service import HealthService
+from conclave.identity.api_keys import ApiKeyHasher, ApiKeyService
 from conclave.identity.authenticator import CredentialAuthenticator
 from conclave.mailbox import Mailbox
 from conclave.memories.service import MemoryService
 from conclave.outbox.relay import Relay
-from conclave.ports import Authenticator, EventBus, WorkflowEngine
+from conclave.ports import Authenticator, EventBus, SecurityPolicy, WorkflowEngine
 from conclave.providers.service import ProviderService
 from conclave.security.service import SecurityService
 from conclave.settings import Settings
@@ -67,7 +70,9 @@ class Core:
     providers: ProviderService
     health: HealthService
     authenticator: Authenticator
+    api_keys: ApiKeyService
     security: SecurityService
+    guard: OutgoingGuard
     _stack: AsyncExitStack
 
     async def close(self) -> None:
@@ -116,7 +121,8 @@ async def build_core(
         watchers,
         advance_wait_seconds=settings.advance_wait_seconds,
     )
-    guard = OutgoingGuard(allow=parse_allow(settings.outgoing_allow), own_ports=own_ports(settings))
+    security = SecurityService()
+    guard = outgoing_guard(settings, security, environment)
     return Core(
         settings=settings,
         db=db,
@@ -135,7 +141,9 @@ async def build_core(
         ),
         health=HealthService(db, engine, settings.conclave_data_dir),
         authenticator=CredentialAuthenticator(_revealed(settings.gateway_token)),
-        security=SecurityService(),
+        api_keys=ApiKeyService(db, AuditLog(), ApiKeyHasher(keys)),
+        security=security,
+        guard=guard,
         _stack=stack,
     )
 
@@ -143,7 +151,7 @@ async def build_core(
 def build_worker_parts(core: Core) -> WorkerParts:
     """Build what a worker runs on top of the core."""
     mailbox = Mailbox()
-    gateway = LiteLLMGateway()
+    gateway = LiteLLMGateway(core.guard)
     turns = TurnService(
         core.db,
         core.events,
@@ -189,6 +197,37 @@ def own_ports(settings: Settings) -> frozenset[int]:
         if port.isdigit():
             ports.add(int(port))
     return frozenset(ports)
+
+
+def own_endpoints(settings: Settings, environment: Mapping[str, str]) -> frozenset[Endpoint]:
+    """Return what this product stands on, which nothing an agent supplies may reach."""
+    found = (
+        endpoints_of(settings.database_url, 5432)
+        | endpoints_of(_revealed(settings.redis_url), 6379)
+        | endpoints_of(settings.temporal_address, 7233)
+        | endpoints_of(settings.temporal_ui_url)
+    )
+    if (settings.object_store_url or "").startswith(("http://", "https://")):
+        found |= endpoints_of(settings.object_store_url)
+    for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"):
+        found |= endpoints_of(environment.get(name))
+    return found
+
+
+def outgoing_guard(
+    settings: Settings, security: SecurityPolicy, environment: Mapping[str, str]
+) -> OutgoingGuard:
+    """Return the one guard of outgoing URLs. Raises ValueError for a list it cannot honour."""
+
+    async def private_webhooks() -> bool:
+        return (await security.current()).webhooks.allow_private_addresses
+
+    return OutgoingGuard(
+        allow=parse_allow(settings.outgoing_allow),
+        own_ports=own_ports(settings),
+        own_endpoints=own_endpoints(settings, environment),
+        private_webhooks=private_webhooks,
+    )
 
 
 async def _bus(settings: Settings, name: str, stack: AsyncExitStack) -> EventBus:

@@ -14,6 +14,8 @@ from collections.abc import Sequence
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from conclave.errors import ConclaveError
 
@@ -38,6 +40,7 @@ class Keyring:
             raise ValueError("ENCRYPTION_KEY is empty")
         self._ciphers = {key_id(key): AESGCM(key) for key in keys}
         self._first = key_id(keys[0])
+        self._keys = tuple(keys)
 
     @classmethod
     def parse(cls, text: str) -> Keyring:
@@ -57,6 +60,10 @@ class Keyring:
     def writing_key_id(self) -> bytes:
         """The id of the key that seals."""
         return self._first
+
+    def subkeys(self, purpose: str) -> Sequence[bytes]:
+        """Return a key of 32 bytes for another purpose from each key; the first one's first."""
+        return [HKDF(SHA256(), KEY_BYTES, None, purpose.encode()).derive(key) for key in self._keys]
 
     def seal_bytes(self, plain: bytes, context: bytes) -> bytes:
         """Encrypt; `context` is authenticated with it."""

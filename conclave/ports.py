@@ -12,6 +12,7 @@ from schema.domain.identity import Principal
 from schema.domain.llm import ModelReply, ModelRequest
 from schema.domain.providers import ProviderAccess, ProviderModel
 from schema.domain.security import IpRule, SecurityConfig
+from schema.domain.urls import UrlPurpose
 from schema.payloads.conversations import AdvanceInput, AdvanceResult, ConversationState
 
 DeltaSink = Callable[[int, str], Awaitable[None]]
@@ -143,10 +144,17 @@ class EventBus(Protocol):
 class UrlGuard(Protocol):
     """Judges outgoing URLs."""
 
-    async def check(self, url: str, *, field: str, administrator: bool = False) -> None:
+    async def check(
+        self,
+        url: str,
+        *,
+        field: str,
+        administrator: bool = False,
+        purpose: UrlPurpose = UrlPurpose.WEB,
+    ) -> None:
         """Raise `UrlRefused` unless the URL may be reached.
 
-        `administrator` marks provider base URLs: private ranges are theirs to use.
+        `administrator` marks provider base URLs: loopback and private ranges are theirs to use.
         """
         ...
 
@@ -168,6 +176,21 @@ class Authenticator(Protocol):
 
         Good for counting requests, never for letting one through.
         """
+        ...
+
+
+class ApiKeyVerifier(Protocol):
+    """Tells whose API key it is."""
+
+    async def verify(self, key: str) -> Principal:
+        """Return the principal an API key stands for, asking the record.
+
+        Raises `Unauthenticated`, `Forbidden` for a disabled account, `Unavailable`.
+        """
+        ...
+
+    def recognise(self, key: str) -> str | None:
+        """Return a name for a key that held lately, without any query; None for any other."""
         ...
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from functools import lru_cache
 from pathlib import Path
@@ -11,6 +12,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from conclave.networks import parse_networks
 from conclave.origins import parse_origins
+
+_RATE = re.compile(r"[1-9][0-9]{0,8}/(?:[1-9][0-9]{0,3} ?)?(?:second|minute|hour|day)s?")
 
 
 class AuthMode(StrEnum):
@@ -79,6 +82,16 @@ class Settings(BaseSettings):
     """Between SIGTERM and closing the sockets: readiness says 503 meanwhile."""
     worker_max_cached_workflows: int = Field(default=200, ge=0)
     worker_max_activities: int = Field(default=100, ge=1)
+
+    @field_validator(
+        "rate_limit_strict", "rate_limit_standard", "rate_limit_relaxed", "rate_limit_bulk"
+    )
+    @classmethod
+    def _is_a_rate(cls, value: str | None) -> str | None:
+        text = (value or "").strip().lower()
+        if text and text != "off" and not _RATE.fullmatch(text):
+            raise ValueError('must be a number of requests a time, such as 60/minute, or "off"')
+        return text or None
 
     @field_validator("database_url")
     @classmethod

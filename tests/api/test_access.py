@@ -12,10 +12,9 @@ from fastapi import FastAPI
 from starlette.types import Scope
 
 from api.access import Rule, Tier, Who
-from api.admission import OverLimit
 from api.app import DIALECTS, create_app
 from api.deps import PrincipalDep
-from api.errors import install
+from api.errors import RateLimited, install
 from conclave.caller import Caller, current_caller
 from conclave.identity.authenticator import CredentialAuthenticator
 from conclave.settings import AuthMode
@@ -181,7 +180,7 @@ class Counting:
         self.asked.append((rule, caller_key, address))
         headers = {"X-RateLimit-Limit": "60", "X-RateLimit-Remaining": "59"}
         if self.is_full:
-            raise OverLimit("Too many requests", 7.2, headers | {"X-RateLimit-Remaining": "0"})
+            raise RateLimited("Too many requests", 7.2, headers | {"X-RateLimit-Remaining": "0"})
         return headers
 
 
