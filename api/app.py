@@ -75,7 +75,7 @@ def create_app(settings: Settings | None = None, core: Core | None = None) -> Fa
             configure_logging(settings.log_level, settings.log_format)
         running = core or await build_core(settings)
         app.state.core = running
-        await running.providers.application.apply_log_level()
+        await running.application.apply_log_level()
         try:
             with drain_on_sigterm(draining, settings.drain_seconds):
                 async with running_hub(running, draining) as app.state.hub:
