@@ -25,6 +25,9 @@ from api.gathering.routes import settings as settings_routes
 from api.middleware import BodyLimit, Head, RequestContext, TrailingSlash
 from api.platform.dialect import PLATFORM
 from api.platform.routes import health as platform_health
+from api.platform.routes import ip_rules as platform_ip_rules
+from api.platform.routes import security as platform_security
+from api.platform.routes import settings as platform_settings
 from api.security import Gate, check_bind
 from api.stream import running_hub
 from conclave.container import Core, build_core
@@ -44,6 +47,9 @@ ROUTERS = (
     websockets.router,
     settings_routes.router,
     platform_health.router,
+    platform_settings.router,
+    platform_security.router,
+    platform_ip_rules.router,
     codec.router,
     reference.router,
 )
@@ -60,6 +66,7 @@ _TAGS = [
     {"name": "Conversations", "description": "What agents say to each other and to you."},
     {"name": "Memory", "description": "What agents and teams are to remember."},
     {"name": "Settings", "description": "Model providers and the application's own settings."},
+    {"name": "Security", "description": "Password and session rules, and who may connect."},
 ]
 
 

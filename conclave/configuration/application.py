@@ -36,7 +36,7 @@ class ApplicationService:
 
     async def get(self) -> ApplicationSettings:
         """Return what is in force; as last known while the database is away."""
-        kept = await self._plain.current()
+        kept = await self._plain.now()
         level = kept[LOG_LEVEL.name].value
         return ApplicationSettings(
             environment=self._settings.environment,

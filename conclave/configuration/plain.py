@@ -62,9 +62,17 @@ class PlainSettings:
         tx.after_commit.append(self._rows.forget)
 
     async def current(self) -> Mapping[str, KeptSetting]:
-        """Return what is in force, as last known while the database is away."""
+        """Return what was in force within the last second; last known while the database is away."""
         try:
             rows = await self._rows.get()
+        except Unavailable:
+            rows = self._rows.last
+        return self._in_force(rows)
+
+    async def now(self) -> Mapping[str, KeptSetting]:
+        """Return what is in force just now, as last known while the database is away."""
+        try:
+            rows = await self._rows.refreshed()
         except Unavailable:
             rows = self._rows.last
         return self._in_force(rows)

@@ -30,7 +30,7 @@ class SettingRepository:
         rows = await tx.conn.execute(
             select(SettingRow.key, SettingRow.value).where(SettingRow.key.in_(names))
         )
-        return {key: value for key, value in rows.tuples()}
+        return {str(key): value for key, value in rows}
 
     async def store(self, tx: Transaction, name: str, value: JsonValue) -> None:
         """Store one row."""

@@ -45,7 +45,7 @@ class SecurityRepository:
         row = await tx.conn.execute(
             select(func.count(), func.count(UserRow.mfa_secret)).where(UserRow.deleted_at.is_(None))
         )
-        users, with_mfa = row.tuples().one()
+        users, with_mfa = row.one()
         return users, with_mfa
 
     async def ip_rules(self, tx: Transaction) -> Sequence[IpRule]:

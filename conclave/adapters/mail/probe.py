@@ -79,7 +79,9 @@ class _Session:
     def _converse(self) -> None:
         smtp = self._smtp = self._client()
         try:
-            smtp.connect(self._mail.host, self._mail.port)
+            code, _ = smtp.connect(self._mail.host, self._mail.port)
+            if code != 220:
+                raise Unavailable(f"The mail server answered {code}.")
             if self._is_cut:
                 return
             smtp.ehlo_or_helo_if_needed()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 from uuid import uuid4
@@ -34,13 +35,16 @@ class DirectoryProbe:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            if path.read_bytes() != content:
-                raise Unavailable("The storage directory gave back something else.")
+            read = path.read_bytes()
+            path.unlink()
         except OSError as error:
             reason = error.strerror or type(error).__name__
             raise Unavailable(f"The storage directory cannot be used ({reason}).") from None
         finally:
-            path.unlink(missing_ok=True)
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
+        if read != content:
+            raise Unavailable("The storage directory gave back something else.")
 
 
 class BucketProbe:
