@@ -62,7 +62,7 @@ class PlainSettings:
         tx.after_commit.append(self._rows.forget)
 
     async def current(self) -> Mapping[str, KeptSetting]:
-        """Return what was in force within the last second; last known while the database is away."""
+        """Return what `now` does, read at most a second ago."""
         try:
             rows = await self._rows.get()
         except Unavailable:

@@ -63,7 +63,7 @@ class SmtpServer:
             await self._say(writer, "220 go ahead")
             await writer.start_tls(self.tls)
         elif verb.startswith("AUTH PLAIN"):
-            await self._say(writer, self._judged(line.split()[-1]))
+            await self._say(writer, self._judged(line.rsplit(maxsplit=1)[-1]))
         elif verb == "QUIT":
             await self._say(writer, "221 bye")
             return False
