@@ -27,6 +27,9 @@ from api.middleware import BodyLimit, Head, RequestContext, TrailingSlash
 from api.platform.dialect import PLATFORM
 from api.platform.routes import api_keys
 from api.platform.routes import health as platform_health
+from api.platform.routes import ip_rules as platform_ip_rules
+from api.platform.routes import security as platform_security
+from api.platform.routes import settings as platform_settings
 from api.rate_limits import RateLimits
 from api.security import Gate, check_bind
 from api.stream import running_hub
@@ -50,6 +53,9 @@ ROUTERS = (
     settings_routes.router,
     platform_health.router,
     api_keys.router,
+    platform_settings.router,
+    platform_security.router,
+    platform_ip_rules.router,
     codec.router,
     reference.router,
 )
@@ -94,7 +100,7 @@ def create_app(
             configure_logging(settings.log_level, settings.log_format)
         running = core or await build_core(settings)
         app.state.core = running
-        await running.providers.application.apply_log_level()
+        await running.application.apply_log_level()
         try:
             with drain_on_sigterm(draining, settings.drain_seconds):
                 async with running_hub(running, draining) as app.state.hub:

@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Protocol
 
 from conclave.networks import Network, Networks, parse_address, parse_network
-from schema.domain.security import IpAction, IpRule
+from schema.domain.security import IpAction
 
 UNKNOWN_ADDRESS = "0.0.0.0"
 """Stands for whoever a trusted proxy does not name readably: no loopback, in no usual network."""
 _VERDICTS_KEPT = 4096
 
 
+class Judged(Protocol):
+    """What is judged by: a network in its plain form, and what a match does."""
+
+    @property
+    def cidr(self) -> str:
+        """The network."""
+        ...
+
+    @property
+    def action(self) -> IpAction:
+        """Allow or deny."""
+        ...
+
+
 class AddressFilter:
     """IP rules, compiled: loopback passes; a deny refuses; any allow refuses the rest."""
 
-    def __init__(self, rules: Sequence[IpRule]) -> None:
+    def __init__(self, rules: Sequence[Judged]) -> None:
         self._denied = _networks(rules, IpAction.DENY)
         self._allowed = _networks(rules, IpAction.ALLOW)
         self._verdicts: dict[str, bool] = {}
@@ -40,11 +55,11 @@ class AddressFilter:
         return bool(self._allowed) and address not in self._allowed
 
 
-def _networks(rules: Sequence[IpRule], action: IpAction) -> Networks:
+def _networks(rules: Sequence[Judged], action: IpAction) -> Networks:
     return Networks(parse_network(rule.cidr) for rule in rules if rule.action is action)
 
 
-def would_refuse(rules: Sequence[IpRule], address: str) -> bool:
+def would_refuse(rules: Sequence[Judged], address: str) -> bool:
     """Whether these rules, were they in force, would turn away a caller from `address`."""
     return AddressFilter(rules).refuses(address)
 

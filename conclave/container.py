@@ -17,17 +17,24 @@ from temporalio.client import Client
 from activities.conversations import ConversationActivities
 from activities.llm import LLMActivities
 from conclave.adapters.bus.postgres import PostgresBus
+from conclave.adapters.bus.probe import RedisProbe
 from conclave.adapters.bus.watchers import StreamWatchers
 from conclave.adapters.llm.catalogue import PriceMapCatalogue
 from conclave.adapters.llm.demo import DemoGateway
 from conclave.adapters.llm.gateway import LiteLLMGateway
 from conclave.adapters.llm.probe import HttpProviderProbe
 from conclave.adapters.llm.routing import RoutingGateway
+from conclave.adapters.mail.probe import SmtpProbe
 from conclave.adapters.net.guard import OutgoingGuard
 from conclave.adapters.net.urls import Endpoint, endpoints_of, parse_allow
+from conclave.adapters.store.probe import store_probe
 from conclave.agents.service import AgentService
 from conclave.auditing import AuditLog
 from conclave.circles.service import CircleService
+from conclave.configuration.application import ApplicationService
+from conclave.configuration.health import ComponentHealthService, KnownProbe
+from conclave.configuration.plain import PlainSettings
+from conclave.configuration.service import ConfigurationService
 from conclave.conversations.control import CircleConversations
 from conclave.conversations.dispatch import TARGET_KIND, ConversationDispatch
 from conclave.conversations.record import ConversationRecord
@@ -43,7 +50,9 @@ from conclave.mailbox import Mailbox
 from conclave.memories.service import MemoryService
 from conclave.outbox.relay import Relay
 from conclave.ports import Authenticator, EventBus, SecurityPolicy, WorkflowEngine
+from conclave.providers.home import ProviderSettingHome
 from conclave.providers.service import ProviderService
+from conclave.security.home import SecuritySettingHome
 from conclave.security.service import SecurityService
 from conclave.settings import Settings
 from workflows.client import connect
@@ -73,6 +82,9 @@ class Core:
     api_keys: ApiKeyService
     security: SecurityService
     guard: OutgoingGuard
+    configuration: ConfigurationService
+    application: ApplicationService
+    components: ComponentHealthService
     _stack: AsyncExitStack
 
     async def close(self) -> None:
@@ -121,8 +133,16 @@ async def build_core(
         watchers,
         advance_wait_seconds=settings.advance_wait_seconds,
     )
-    security = SecurityService()
+    audit = AuditLog()
+    security = SecurityService(db, audit, settings.auth_mode)
     guard = outgoing_guard(settings, security, environment)
+    providers = ProviderService(
+        db, keys, guard, HttpProviderProbe(guard), PriceMapCatalogue(), environment
+    )
+    plain = PlainSettings(db, keys, settings)
+    configuration = ConfigurationService(
+        db, plain, ProviderSettingHome(providers), SecuritySettingHome(security), audit
+    )
     return Core(
         settings=settings,
         db=db,
@@ -136,14 +156,17 @@ async def build_core(
         circles=CircleService(db, events, CircleConversations(events, dispatch, conversations)),
         conversations=conversations,
         memories=MemoryService(db, events),
-        providers=ProviderService(
-            db, keys, guard, HttpProviderProbe(guard), PriceMapCatalogue(), environment, settings
-        ),
+        providers=providers,
         health=HealthService(db, engine, settings.conclave_data_dir),
         authenticator=CredentialAuthenticator(_revealed(settings.gateway_token)),
-        api_keys=ApiKeyService(db, AuditLog(), ApiKeyHasher(keys)),
+        api_keys=ApiKeyService(db, audit, ApiKeyHasher(keys)),
         security=security,
         guard=guard,
+        configuration=configuration,
+        application=ApplicationService(db, plain, configuration, settings),
+        components=ComponentHealthService(
+            db, engine, configuration, SmtpProbe(), _probes(settings, environment)
+        ),
         _stack=stack,
     )
 
@@ -166,6 +189,16 @@ def build_worker_parts(core: Core) -> WorkerParts:
         relay=Relay(core.db, mailbox, {TARGET_KIND: core.dispatch.deliver}),
         gateway=gateway,
     )
+
+
+def _probes(settings: Settings, environment: Mapping[str, str]) -> dict[str, KnownProbe | None]:
+    """Return a probe for each part that is set up outside the database, None for the others."""
+    redis = store = None
+    if settings.redis_url is not None:
+        redis = KnownProbe("redis", RedisProbe(settings.redis_url.get_secret_value()))
+    if settings.object_store_url:
+        store = KnownProbe(*store_probe(settings.object_store_url, environment))
+    return {"redis": redis, "storage": store}
 
 
 def _revealed(secret: SecretStr | None) -> str | None:

@@ -112,6 +112,12 @@ class Unavailable(ConclaveError):
         self.retry_after = retry_after
 
 
+class EncryptionKeyMissing(Unavailable):
+    """A secret cannot be stored or read: ENCRYPTION_KEY is not set."""
+
+    code = "encryption_key_missing"
+
+
 class ExecutionClosed(ConclaveError):
     """The workflow run that was addressed is over: the conversation needs another one."""
 

@@ -36,7 +36,12 @@ def parse_address(text: str) -> Address | None:
 
 
 def parse_network(text: str) -> Network:
-    """Read a network or a lone address. Raises `ValueError` naming what cannot be read."""
+    """Read a network or a lone address, which becomes /32 or /128; host bits are dropped.
+
+    Raises `ValueError` naming what cannot be read; a network has no zone.
+    """
+    if "%" in text:
+        raise ValueError(f"{text.strip()!r} has a zone, which no network has")
     try:
         found = ip_network(text.strip(), strict=False)
     except ValueError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Protocol
 
@@ -10,8 +10,10 @@ from conclave.db import Transaction
 from schema.domain.events import Delta
 from schema.domain.identity import Principal
 from schema.domain.llm import ModelReply, ModelRequest
+from schema.domain.mail import MailSettings
 from schema.domain.providers import ProviderAccess, ProviderModel
 from schema.domain.security import IpRule, SecurityConfig
+from schema.domain.settings import KeptSetting, SettingValue
 from schema.domain.urls import UrlPurpose
 from schema.payloads.conversations import AdvanceInput, AdvanceResult, ConversationState
 
@@ -230,4 +232,45 @@ class SecretBox(Protocol):
 
     def open(self, sealed: bytes, *, context: str) -> str:
         """Decrypt, with whichever key sealed it."""
+        ...
+
+
+class SettingHome(Protocol):
+    """Keeps some of the settings that the catalogue lists, each under a name of its own.
+
+    Every setting of one request is stored in one transaction, whatever its home.
+    """
+
+    async def check(self, name: str, value: SettingValue | None) -> None:
+        """Raise `Invalid` for a value that can be refused without the record (no transaction)."""
+        ...
+
+    async def read(self, tx: Transaction) -> Mapping[str, KeptSetting]:
+        """Return every setting kept here, in force: as stored, or what holds else."""
+        ...
+
+    async def store(self, tx: Transaction, name: str, value: SettingValue | None) -> None:
+        """Store a value; None lets the default hold again. Holds here once committed.
+
+        Raises `Invalid`, `EncryptionKeyMissing` for a secret.
+        """
+        ...
+
+
+class DependencyProbe(Protocol):
+    """Looks at one thing the service stands on."""
+
+    async def check(self) -> None:
+        """Return when it works. Raises `Unavailable` with a reason that holds no secret.
+
+        May be cancelled at any moment, and leaves nothing behind then.
+        """
+        ...
+
+
+class MailProbe(Protocol):
+    """Looks whether a mail server would take mail, without sending any."""
+
+    async def check(self, mail: MailSettings) -> None:
+        """As `DependencyProbe.check`."""
         ...

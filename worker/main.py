@@ -34,7 +34,7 @@ async def run(settings: Settings) -> None:
     client = await _connected(settings)
     core = await build_core(settings, engine=TemporalEngine(client), name="worker")
     try:
-        await core.providers.application.apply_log_level()
+        await core.application.apply_log_level()
         parts = build_worker_parts(core)
         await asyncio.to_thread(parts.load)
         await _work(settings, client, parts)

@@ -1,16 +1,15 @@
-"""All SQL on provider and application settings."""
+"""All SQL on provider settings."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pydantic import JsonValue
 from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 
 from conclave.db import Transaction
 from conclave.providers.shapes import StoredProvider
-from schema.tables.settings import ProviderRow, SettingRow
+from schema.tables.settings import ProviderRow
 
 _COLUMNS = (
     ProviderRow.name,
@@ -38,28 +37,5 @@ class ProviderRepository:
         statement = statement.on_conflict_do_update(
             index_elements=[ProviderRow.name],
             set_={**values, "updated_at": func.clock_timestamp()},
-        )
-        await tx.conn.execute(statement)
-
-    async def ping(self, tx: Transaction) -> None:
-        """Ask for nothing: a pooled connection may have died unseen."""
-        await tx.conn.execute(select(1))
-
-    async def settings(self, tx: Transaction, category: str) -> dict[str, JsonValue]:
-        """Return a category's settings by the part of their key after its dot."""
-        prefix = f"{category}."
-        rows = await tx.conn.execute(
-            select(SettingRow.key, SettingRow.value).where(
-                SettingRow.key.startswith(prefix, autoescape=True)
-            )
-        )
-        return {str(key).removeprefix(prefix): value for key, value in rows}
-
-    async def set(self, tx: Transaction, key: str, value: JsonValue) -> None:
-        """Store one setting."""
-        statement = insert(SettingRow).values(key=key, value=value)
-        statement = statement.on_conflict_do_update(
-            index_elements=[SettingRow.key],
-            set_={"value": value, "updated_at": func.clock_timestamp()},
         )
         await tx.conn.execute(statement)

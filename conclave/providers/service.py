@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
 
+from conclave.believed import Believed
 from conclave.crypto import UndecipherableSecret, mask_key
-from conclave.db import Database
+from conclave.db import Database, Transaction
+from conclave.errors import EncryptionKeyMissing
 from conclave.ports import ModelCatalogue, ProviderProbe, SecretBox, UrlGuard
-from conclave.providers.application import ApplicationService
 from conclave.providers.commands import UpdateProvider
 from conclave.providers.defaults import DEFAULTS
-from conclave.providers.errors import EncryptionKeyMissing, ProviderNotFound
+from conclave.providers.errors import ProviderNotFound
 from conclave.providers.repository import ProviderRepository
 from conclave.providers.shapes import ProviderSettings, ProviderTest, StoredProvider
-from conclave.settings import Settings
 from schema.domain.providers import ProviderAccess, ProviderName
+from schema.domain.settings import KeptSetting
 
-FRESH_SECONDS = 1.0
-"""How long rows that were read are believed: a changed key holds everywhere a second later."""
 _UNREADABLE = "..."
 
 
@@ -35,7 +33,6 @@ class ProviderService:
         probe: ProviderProbe,
         catalogue: ModelCatalogue,
         environment: Mapping[str, str],
-        settings: Settings,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -45,15 +42,11 @@ class ProviderService:
         self._probe = probe
         self._catalogue = catalogue
         self._repository = ProviderRepository()
-        self._clock = clock
         self._environment = {
             name: defaults.access(name, environment) for name, defaults in DEFAULTS.items()
         }
-        self._stored: dict[str, StoredProvider] = {}
-        self._read_at = float("-inf")
-        self._reading = asyncio.Lock()
+        self._stored: Believed[dict[str, StoredProvider]] = Believed(self._read, {}, clock=clock)
         self._opened: dict[str, tuple[datetime, str]] = {}
-        self.application = ApplicationService(db, settings)
 
     async def access(self, provider: str) -> ProviderAccess:
         """Return how a provider is reached, its key in the clear.
@@ -62,9 +55,8 @@ class ProviderService:
         stored key was sealed with an encryption key that is gone.
         """
         name = _known(provider)
-        if self._clock() - self._read_at >= FRESH_SECONDS:
-            await self._refresh()
-        return self._access(name, self._stored.get(name.value))
+        stored = await self._stored.get()
+        return self._access(name, stored.get(name.value))
 
     async def list(self) -> list[ProviderSettings]:
         """Return all providers, their keys masked."""
@@ -75,29 +67,48 @@ class ProviderService:
     async def update(self, provider: str, command: UpdateProvider) -> ProviderSettings:
         """Store what was given; null clears. Raises `UrlRefused`, `EncryptionKeyMissing`."""
         name = _known(provider)
-        values: dict[str, bytes | str | None] = {}
-        given = command.model_fields_set
-        if "api_key" in given:
-            values["api_key"] = self._seal(name, command.api_key)
-        if "base_url" in given:
-            values["base_url"] = command.base_url
-            if command.base_url is not None:
-                await self._guard.check(command.base_url, field="base_url", administrator=True)
-        if "default_model" in given:
-            values["default_model"] = command.default_model
+        await self.check(command)
         async with self._db.transaction() as tx:
-            if values:
-                await self._repository.store(tx, name.value, values)
+            await self.store(tx, provider, command)
             stored = await self._repository.all(tx)
-        self._believe(stored)
         return self._shown(name, stored.get(name.value))
+
+    async def check(self, command: UpdateProvider) -> None:
+        """Raise `UrlRefused` for a base URL that may not be reached. Resolves its host."""
+        if command.base_url is not None:
+            await self._guard.check(command.base_url, field="base_url", administrator=True)
+
+    async def store(self, tx: Transaction, provider: str, command: UpdateProvider) -> None:
+        """Store what was given, already checked; it holds in this process once committed."""
+        name = _known(provider)
+        values: dict[str, bytes | str | None] = {}
+        for column in command.model_fields_set:
+            values[column] = getattr(command, column)
+        if "api_key" in values:
+            values["api_key"] = self._seal(name, command.api_key)
+        if values:
+            await self._repository.store(tx, name.value, values)
+            tx.after_commit.append(self._stored.forget)
+
+    async def kept(self, tx: Transaction) -> dict[tuple[ProviderName, str], KeptSetting]:
+        """Return every provider's `api_key` (in the clear) and `base_url` in force."""
+        rows = await self._repository.all(tx)
+        found: dict[tuple[ProviderName, str], KeptSetting] = {}
+        for name, environment in self._environment.items():
+            stored = rows.get(name.value)
+            found[name, "api_key"] = self._kept_key(stored, environment)
+            url = stored.base_url if stored is not None else None
+            found[name, "base_url"] = KeptSetting(
+                value=url or environment.base_url, is_stored=url is not None
+            )
+        return found
 
     async def test(self, provider: str) -> ProviderTest:
         """Make one cheap call; a failure is an answer too."""
         name = _known(provider)
-        await self._refresh()
+        stored = await self._stored.refreshed()
         try:
-            access = self._access(name, self._stored.get(name.value))
+            access = self._access(name, stored.get(name.value))
         except UndecipherableSecret as error:
             return ProviderTest(success=False, message=error.message, models=[])
         if not access.is_configured:
@@ -106,19 +117,9 @@ class ProviderService:
         success, message, models = await self._probe.test(access)
         return ProviderTest(success=success, message=message, models=models)
 
-    async def _refresh(self) -> None:
-        """Read the rows once for everybody who waits."""
-        asked_at = self._clock()
-        async with self._reading:
-            if self._read_at >= asked_at:
-                return
-            async with self._db.transaction() as tx:
-                stored = await self._repository.all(tx)
-            self._believe(stored)
-
-    def _believe(self, stored: dict[str, StoredProvider]) -> None:
-        self._stored = stored
-        self._read_at = self._clock()
+    async def _read(self) -> dict[str, StoredProvider]:
+        async with self._db.autocommit() as tx:
+            return await self._repository.all(tx)
 
     def _access(self, name: ProviderName, stored: StoredProvider | None) -> ProviderAccess:
         access = self._environment[name]
@@ -149,6 +150,14 @@ class ProviderService:
             is_configured=bool(masked or base_url or access.base_url),
             models=[*self._catalogue.models(name.value)],
         )
+
+    def _kept_key(self, stored: StoredProvider | None, environment: ProviderAccess) -> KeptSetting:
+        if stored is None or stored.api_key is None:
+            return KeptSetting(value=environment.api_key, is_stored=False)
+        try:
+            return KeptSetting(value=self._open(stored), is_stored=True)
+        except (UndecipherableSecret, EncryptionKeyMissing):
+            return KeptSetting(value=None, is_stored=True, is_readable=False)
 
     def _open(self, stored: StoredProvider) -> str | None:
         if stored.api_key is None:

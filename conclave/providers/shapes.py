@@ -1,4 +1,4 @@
-"""Settings as they are shown: keys masked, the database without its password."""
+"""Providers as they are stored and as they are shown: keys masked."""
 
 from __future__ import annotations
 
@@ -35,21 +35,3 @@ class ProviderTest(Shape):
     success: bool
     message: str
     models: list[str]
-
-
-class DatabaseInfo(Shape):
-    """Where the database is."""
-
-    host: str
-    port: int
-    name: str
-    user: str
-    is_connected: bool
-
-
-class ApplicationSettings(Shape):
-    """The application's own settings in force."""
-
-    environment: str
-    debug: bool
-    log_level: str

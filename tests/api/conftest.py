@@ -14,6 +14,7 @@ from api.app import create_app
 from conclave.container import Core, build_core
 from conclave.db import Database
 from conclave.settings import AuthMode, Settings
+from schema.domain.security import SecurityConfig
 from tests.fakes.callers import FakeAuthenticator
 from tests.fakes.engine import FakeEngine
 from tests.waiting import until
@@ -23,6 +24,14 @@ BASE_URL = "http://127.0.0.1:8000"
 
 def local_client(app: FastAPI, base_url: str = BASE_URL) -> httpx.AsyncClient:
     return httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url=base_url)
+
+
+def forget_settings(core: Core) -> None:
+    """Let nothing be believed that a test before this one had stored: the tables were emptied."""
+    core.security._config.replace(SecurityConfig())
+    core.security._rules.replace([])
+    core.providers._stored.forget()
+    core.configuration._plain._rows.replace({})
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -103,6 +112,7 @@ async def client(
     app: FastAPI, core: Core, clean_database: Database, engine: FakeEngine
 ) -> AsyncIterator[httpx.AsyncClient]:
     """A caller on loopback; wake-ups still under way are waited for before tables are emptied."""
+    forget_settings(core)
     async with local_client(app) as client:
         yield client
     await until(lambda: not core.dispatch._wakes, what="the wake-ups")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -14,11 +13,10 @@ from conclave.adapters.llm.catalogue import PriceMapCatalogue
 from conclave.adapters.net.guard import OutgoingGuard
 from conclave.crypto import Keyring, UndecipherableSecret, new_key
 from conclave.db import Database
-from conclave.errors import Invalid, UrlRefused
-from conclave.providers.commands import UpdateApplication, UpdateProvider
-from conclave.providers.errors import EncryptionKeyMissing, ProviderNotFound
+from conclave.errors import EncryptionKeyMissing, UrlRefused
+from conclave.providers.commands import UpdateProvider
+from conclave.providers.errors import ProviderNotFound
 from conclave.providers.service import ProviderService
-from conclave.settings import Settings
 from schema.domain.providers import ProviderAccess, ProviderName
 
 KEY = "sk-ant-0123456789xyz"
@@ -74,7 +72,6 @@ def build(
         probe or Probe(),
         PriceMapCatalogue(),
         environment or {},
-        Settings(database_url=str(database.engine.url.render_as_string(hide_password=False))),
         clock=clock,
     )
 
@@ -214,47 +211,3 @@ async def test_a_test_asks_the_provider_only_when_it_is_set_up(
     await service.update("openai", UpdateProvider(api_key=KEY))
     assert (await service.test("openai")).success
     assert [access.api_key for access in probe.asked] == [KEY]
-
-
-async def test_application_settings_are_kept_and_the_log_level_holds_at_once(
-    service: ProviderService,
-):
-    before = logging.getLogger().level
-    try:
-        changed = await service.application.update(UpdateApplication(log_level="error", debug=True))
-        assert (changed.log_level, changed.debug) == ("ERROR", True)
-        assert logging.getLogger().level == logging.ERROR
-        await service.application.update(UpdateApplication(debug=False))
-        kept = await service.application.get()
-        assert (kept.log_level, kept.debug, kept.environment) == ("ERROR", False, "development")
-    finally:
-        logging.getLogger().setLevel(before)
-
-
-async def test_an_unknown_log_level_is_invalid(service: ProviderService):
-    with pytest.raises(Invalid) as caught:
-        await service.application.update(UpdateApplication(log_level="LOUD", debug=True))
-
-    assert caught.value.field == "log_level"
-    assert not (await service.application.get()).debug
-
-
-async def test_the_database_is_shown_without_its_password(service: ProviderService):
-    info = await service.application.database()
-
-    assert info.is_connected
-    assert info.name
-    assert info.user
-
-
-async def test_a_database_that_is_away_is_shown_as_such(keys: Keyring, clock: Clock):
-    url = "postgresql+psycopg://someone:secret@127.0.0.1:1/conclave"
-    database = Database.connect(url, pool_size=1)
-    try:
-        info = await build(database, keys, clock).application.database()
-    finally:
-        await database.close()
-
-    assert not info.is_connected
-    assert (info.host, info.port, info.name, info.user) == ("127.0.0.1", 1, "conclave", "someone")
-    assert "secret" not in info.model_dump_json()
