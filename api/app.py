@@ -24,11 +24,13 @@ from api.gathering.routes import (
 from api.gathering.routes import settings as settings_routes
 from api.middleware import BodyLimit, Head, RequestContext, TrailingSlash
 from api.platform.dialect import PLATFORM
+from api.platform.routes import auth, sessions, users
 from api.platform.routes import health as platform_health
 from api.security import Gate, check_bind
 from api.stream import running_hub
 from conclave.container import Core, build_core
 from conclave.health.service import product_version
+from conclave.identity.signing import check_signing_keys
 from conclave.logging import configure_logging
 from conclave.settings import Settings, get_settings
 
@@ -44,6 +46,9 @@ ROUTERS = (
     websockets.router,
     settings_routes.router,
     platform_health.router,
+    auth.router,
+    users.router,
+    sessions.router,
     codec.router,
     reference.router,
 )
@@ -59,6 +64,9 @@ _TAGS = [
     {"name": "Circles", "description": "Teams and the rules they talk under."},
     {"name": "Conversations", "description": "What agents say to each other and to you."},
     {"name": "Memory", "description": "What agents and teams are to remember."},
+    {"name": "Authentication", "description": "Signing in and out, and one's own account."},
+    {"name": "Admin", "description": "What administrators look after."},
+    {"name": "Security", "description": "Who is signed in, and under which rules."},
     {"name": "Settings", "description": "Model providers and the application's own settings."},
 ]
 
@@ -71,11 +79,13 @@ def create_app(settings: Settings | None = None, core: Core | None = None) -> Fa
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         check_bind(settings)
+        check_signing_keys(settings)
         if not structlog.is_configured():
             configure_logging(settings.log_level, settings.log_format)
         running = core or await build_core(settings)
         app.state.core = running
         await running.providers.application.apply_log_level()
+        await running.identity.registration.try_to_seed()
         try:
             with drain_on_sigterm(draining, settings.drain_seconds):
                 async with running_hub(running, draining) as app.state.hub:

@@ -142,6 +142,7 @@ _MEANINGS = {
     409: "The present state does not allow it",
     413: "The body is too large",
     422: "A value does not fit: which field, and why",
+    423: "Locked after too many failures; Retry-After says for how long",
     502: "The model provider refused",
     503: "Something this service stands on cannot be reached; Retry-After says when to try again",
     504: "The model provider did not answer in time",

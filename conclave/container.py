@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
-from pydantic import SecretStr
 from temporalio.client import Client
 
 from activities.conversations import ConversationActivities
@@ -35,7 +34,8 @@ from conclave.crypto import Keyring
 from conclave.db import Database
 from conclave.events import EventLog
 from conclave.health.service import HealthService
-from conclave.identity.authenticator import CredentialAuthenticator
+from conclave.identity.assembly import Identity, build_identity
+from conclave.identity.passwords import Argon2Cost
 from conclave.mailbox import Mailbox
 from conclave.memories.service import MemoryService
 from conclave.outbox.relay import Relay
@@ -67,6 +67,7 @@ class Core:
     providers: ProviderService
     health: HealthService
     authenticator: Authenticator
+    identity: Identity
     security: SecurityService
     _stack: AsyncExitStack
 
@@ -95,6 +96,7 @@ async def build_core(
     engine: WorkflowEngine | None = None,
     name: str = "api",
     environment: Mapping[str, str] = os.environ,
+    password_cost: Argon2Cost | None = None,
 ) -> Core:
     """Build the services. Nothing needs to be reachable yet but what `name` says to logs."""
     stack = AsyncExitStack()
@@ -116,6 +118,9 @@ async def build_core(
         watchers,
         advance_wait_seconds=settings.advance_wait_seconds,
     )
+    security = SecurityService()
+    identity = build_identity(settings, db, security, keys, cost=password_cost)
+    stack.callback(identity.close)
     guard = OutgoingGuard(allow=parse_allow(settings.outgoing_allow), own_ports=own_ports(settings))
     return Core(
         settings=settings,
@@ -134,8 +139,9 @@ async def build_core(
             db, keys, guard, HttpProviderProbe(guard), PriceMapCatalogue(), environment, settings
         ),
         health=HealthService(db, engine, settings.conclave_data_dir),
-        authenticator=CredentialAuthenticator(_revealed(settings.gateway_token)),
-        security=SecurityService(),
+        authenticator=identity.authenticator,
+        identity=identity,
+        security=security,
         _stack=stack,
     )
 
@@ -158,10 +164,6 @@ def build_worker_parts(core: Core) -> WorkerParts:
         relay=Relay(core.db, mailbox, {TARGET_KIND: core.dispatch.deliver}),
         gateway=gateway,
     )
-
-
-def _revealed(secret: SecretStr | None) -> str | None:
-    return None if secret is None else secret.get_secret_value()
 
 
 def keyring(settings: Settings) -> Keyring | None:

@@ -10,8 +10,9 @@ import secrets
 from collections.abc import Sequence
 from datetime import datetime
 
-import pyotp
 import segno
+from pyotp import random_base32
+from pyotp.totp import TOTP
 
 from conclave.identity.shapes import MfaSetup
 
@@ -26,12 +27,12 @@ _GROUP = 4
 
 def new_secret() -> str:
     """Return a fresh TOTP secret, base32."""
-    return pyotp.random_base32()
+    return random_base32()
 
 
 def setup_of(secret: str, email: str) -> MfaSetup:
     """Return what an authenticator application needs to know."""
-    url = pyotp.TOTP(secret).provisioning_uri(name=email, issuer_name="Conclave")
+    url = TOTP(secret).provisioning_uri(name=email, issuer_name="Conclave")
     image = segno.make(url, error="m", micro=False).svg_data_uri(scale=4)
     return MfaSetup(secret=secret, otpauth_url=url, qr_code=image)
 
@@ -46,7 +47,7 @@ def step_of(secret: str, code: str, now: datetime, *, after: int | None) -> int 
 
     `after` is the last step used: neither its code nor an older one fits again.
     """
-    totp = pyotp.TOTP(secret)
+    totp = TOTP(secret)
     present = int(now.timestamp()) // _STEP_SECONDS
     found = None
     for step in range(present - _WINDOW, present + _WINDOW + 1):

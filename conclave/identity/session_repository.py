@@ -194,7 +194,7 @@ class SessionRepository:
         return result.scalars().all()
 
 
-def _living(horizon: Horizon) -> Select[Any]:
+def _living(horizon: Horizon) -> Select[*tuple[Any, ...]]:
     return (
         select(*_COLUMNS)
         .join(UserRow, UserRow.id == UserSessionRow.user_id)

@@ -105,6 +105,13 @@ class TokenSigner:
             raise TokenExpired("The token has expired")
         return claims
 
+    def is_of(self, token: str, kind: TokenType) -> bool:
+        """Whether a token of ours is of this type, expired or not."""
+        try:
+            return self._claims(token).type is kind
+        except InvalidToken:
+            return False
+
     def _claims(self, token: str) -> Claims:
         if len(token) > _MAX_LENGTH or not token.isascii():
             raise InvalidToken("The credentials do not hold")
