@@ -17,6 +17,7 @@ from conclave.runtime.postgres import Postgres
 from conclave.settings import LogFormat, Settings
 from schema.tables.base import Base
 from tests.fakes.model_server import echo
+from tests.harness.accounts import accounts, accounts_core  # noqa: F401 -- fixtures for all
 from tests.harness.servers import running_postgres, running_temporal
 from tests.harness.stack import Stack, running_stack
 
