@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from conclave.auditing import AuditLog
 from conclave.db import Database
+from conclave.errors import Unauthenticated
 from conclave.identity.accounts import AccountService
 from conclave.identity.authenticator import CredentialAuthenticator
 from conclave.identity.clock import Clock, utc_now
@@ -25,7 +26,7 @@ from conclave.identity.upkeep import IdentityUpkeep
 from conclave.identity.users import UserService
 from conclave.ports import ApiKeyVerifier, SecretBox, SecurityPolicy
 from conclave.settings import Settings
-from schema.domain.identity import Principal, PrincipalKind
+from schema.domain.identity import Principal
 
 
 @dataclass(frozen=True)
@@ -44,11 +45,12 @@ class Identity:
     hasher: PasswordHasher
 
     async def verify(
-        self, principal: Principal, code: str, temp_token: str | None, bearer: str | None
+        self, principal: Principal | None, code: str, temp_token: str | None, bearer: str | None
     ) -> Tokens | Sequence[str]:
         """Finish a login, or turn on the second factor of who is signed in.
 
         `bearer` is what the request shows: a temporary token there counts as `temp_token`.
+        `principal` is None where nobody asked whose it is.
         Returns tokens, or backup codes. Raises what `LoginService.verify` and
         `SecondFactorService.enable` do.
         """
@@ -56,8 +58,10 @@ class Identity:
             temp_token = bearer
         if temp_token is not None:
             return await self.logins.verify(temp_token, code)
-        if bearer is not None and principal.kind is not PrincipalKind.USER:
+        if principal is None and bearer is not None:
             principal = await self.authenticator.authenticate(bearer)
+        if principal is None:
+            raise Unauthenticated("Not authenticated")
         return await self.second_factor.enable(principal, code)
 
     def close(self) -> None:

@@ -29,7 +29,7 @@ from conclave.identity.assembly import Identity, build_identity
 from conclave.identity.clock import utc_now
 from conclave.identity.passwords import Argon2Cost
 from conclave.settings import AuthMode, Settings
-from schema.domain.identity import LOCAL_PRINCIPAL, Principal
+from schema.domain.identity import LOCAL_PRINCIPAL, SYSTEM_PRINCIPAL, Principal
 from schema.domain.security import IpRule, SecurityConfig
 from tests.fakes.engine import FakeEngine
 
@@ -38,6 +38,7 @@ GATEWAY = "gateway-token-of-these-tests"
 PASSWORD = "Correct-Horse-7!"
 OTHER_PASSWORD = "Battery-Staple-8?"
 _PUBLIC = {f"/api/v1/auth/{name}" for name in ("login", "register", "refresh")}
+_OPTIONAL = {"/api/v1/auth/mfa/verify", "/api/v1/auth/verify-mfa"}
 
 
 class Clock:
@@ -122,7 +123,7 @@ class Accounts:
     ) -> httpx.Response:
         """Send a request of the platform dialect; fields make its body."""
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-        content = {"json": body} if body else {}
+        content: Any = {"json": body} if body else {}
         return await self.client.request(method, f"/api/v1{path}", headers=headers, **content)
 
     async def post(self, path: str, token: str | None = None, /, **body: object) -> httpx.Response:
@@ -202,20 +203,23 @@ class Recognised:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = dict(scope["headers"])
         credential = headers.get(b"authorization", b"").decode("latin-1").removeprefix("Bearer ")
-        principal = LOCAL_PRINCIPAL
-        of_mfa = "mfa/verify" in scope["path"] or "verify-mfa" in scope["path"]
-        if credential and scope["path"] not in _PUBLIC and not of_mfa:
+        principal: Principal | None = None if scope["path"] in _OPTIONAL else LOCAL_PRINCIPAL
+        if credential and scope["path"] not in _PUBLIC:
             try:
                 principal = await self._core.authenticator.authenticate(credential)
             except ConclaveError as error:
-                answer = render(scope["path"], problem_of(error), DIALECTS)
-                await answer(scope, receive, send)
-                return
+                if scope["path"] not in _OPTIONAL:
+                    answer = render(scope["path"], problem_of(error), DIALECTS)
+                    await answer(scope, receive, send)
+                    return
         agent = headers.get(b"user-agent", b"").decode("latin-1")
-        caller = Caller(principal=principal, ip_address="203.0.113.9", user_agent=agent)
+        caller = Caller(
+            principal=principal or SYSTEM_PRINCIPAL, ip_address="203.0.113.9", user_agent=agent
+        )
         set_before = current_caller.set(caller)
         try:
-            await self._app({**scope, "principal": principal}, receive, send)
+            known = {} if principal is None else {"principal": principal}
+            await self._app({**scope, **known}, receive, send)
         finally:
             current_caller.reset(set_before)
 

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from fastapi import Depends
-
 from api.deps import CoreDep, PrincipalDep
 from api.errors import documented
 from api.input import CheckedRouter
-from api.platform.credentials import get_bearer
+from api.platform.credentials import BearerDep, KnownPrincipalDep
 from api.platform.schemas.auth import (
     ChangePasswordIn,
     DetailOut,
@@ -125,10 +121,7 @@ async def set_up_mfa(
     responses=documented(400, 401, 403, 409, 413, 422, 423, 503),
 )
 async def verify_mfa(
-    core: CoreDep,
-    principal: PrincipalDep,
-    body: MfaVerifyIn,
-    bearer: Annotated[str | None, Depends(get_bearer)],
+    core: CoreDep, principal: KnownPrincipalDep, body: MfaVerifyIn, bearer: BearerDep
 ) -> TokensOut | MfaEnabledOut:
     """With a temporary token, in the body or as Bearer: finish the login it waits in.
 

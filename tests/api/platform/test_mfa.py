@@ -107,6 +107,18 @@ async def test_the_temporary_token_may_come_as_bearer(accounts: Accounts):
     assert await accounts.is_signed_in(tokens.json()["access_token"])
 
 
+async def test_without_any_token_nobody_is_verified(accounts: Accounts):
+    answer = await accounts.post("/auth/mfa/verify", totp_code="123456")
+    assert error(answer) == (401, "AUTH_002")
+
+
+async def test_the_older_path_turns_the_factor_on_too(accounts: Accounts):
+    ada = await accounts.person(ADA)
+    ada.secret = (await accounts.post("/auth/mfa/setup", ada.access)).json()["secret"]
+    enabled = await accounts.post("/auth/verify-mfa", ada.access, code=accounts.code(ada))
+    assert len(enabled.json()["backup_codes"]) == 10
+
+
 async def test_a_temporary_token_works_once_and_for_five_minutes(accounts: Accounts):
     ada = await accounts.with_mfa(ADA)
     temp = await accounts.challenge(ada)
