@@ -25,7 +25,7 @@ from api.gathering.routes import (
 from api.gathering.routes import settings as settings_routes
 from api.middleware import BodyLimit, Head, RequestContext, TrailingSlash
 from api.platform.dialect import PLATFORM
-from api.platform.routes import api_keys
+from api.platform.routes import api_keys, auth, sessions, users
 from api.platform.routes import health as platform_health
 from api.platform.routes import ip_rules as platform_ip_rules
 from api.platform.routes import security as platform_security
@@ -36,6 +36,7 @@ from api.stream import running_hub
 from conclave.addresses import Proxies
 from conclave.container import Core, build_core
 from conclave.health.service import product_version
+from conclave.identity.signing import check_signing_keys
 from conclave.logging import configure_logging
 from conclave.networks import parse_networks
 from conclave.settings import Settings, get_settings
@@ -56,6 +57,9 @@ ROUTERS = (
     platform_settings.router,
     platform_security.router,
     platform_ip_rules.router,
+    auth.router,
+    users.router,
+    sessions.router,
     codec.router,
     reference.router,
 )
@@ -71,6 +75,8 @@ _TAGS = [
     {"name": "Circles", "description": "Teams and the rules they talk under."},
     {"name": "Conversations", "description": "What agents say to each other and to you."},
     {"name": "Memory", "description": "What agents and teams are to remember."},
+    {"name": "Authentication", "description": "Signing in and out, and one's own account."},
+    {"name": "Admin", "description": "What administrators look after."},
     {"name": "Settings", "description": "Model providers and the application's own settings."},
     {"name": "Security", "description": "Who may call, from where, and with what."},
 ]
@@ -96,11 +102,13 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         check_bind(settings)
+        check_signing_keys(settings)
         if not structlog.is_configured():
             configure_logging(settings.log_level, settings.log_format)
         running = core or await build_core(settings)
         app.state.core = running
         await running.application.apply_log_level()
+        await running.identity.registration.try_to_seed()
         try:
             with drain_on_sigterm(draining, settings.drain_seconds):
                 async with running_hub(running, draining) as app.state.hub:

@@ -153,6 +153,7 @@ _MEANINGS = {
     413: "The body is too large",
     422: "A value does not fit: which field, and why",
     429: "Over a rate limit; Retry-After says when to try again",
+    423: "Locked after too many failures; Retry-After says for how long",
     502: "The model provider refused",
     503: "Something this service stands on cannot be reached; Retry-After says when to try again",
     504: "The model provider did not answer in time",

@@ -104,11 +104,14 @@ def api() -> None:
     import uvicorn
 
     from api.security import InsecureBind, check_bind
+    from conclave.identity.errors import SigningKeyRefused
+    from conclave.identity.signing import check_signing_keys
 
     settings = _settings()
     try:
         check_bind(settings)
-    except InsecureBind as error:
+        check_signing_keys(settings)
+    except (InsecureBind, SigningKeyRefused) as error:
         raise _refusal(str(error)) from None
     configure_logging(settings.log_level, settings.log_format)
     uvicorn.run(

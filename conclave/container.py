@@ -45,7 +45,8 @@ from conclave.db import Database
 from conclave.events import EventLog
 from conclave.health.service import HealthService
 from conclave.identity.api_keys import ApiKeyHasher, ApiKeyService
-from conclave.identity.authenticator import CredentialAuthenticator
+from conclave.identity.assembly import Identity, build_identity
+from conclave.identity.passwords import Argon2Cost
 from conclave.mailbox import Mailbox
 from conclave.memories.service import MemoryService
 from conclave.outbox.relay import Relay
@@ -80,6 +81,7 @@ class Core:
     health: HealthService
     authenticator: Authenticator
     api_keys: ApiKeyService
+    identity: Identity
     security: SecurityService
     guard: OutgoingGuard
     configuration: ConfigurationService
@@ -112,6 +114,7 @@ async def build_core(
     engine: WorkflowEngine | None = None,
     name: str = "api",
     environment: Mapping[str, str] = os.environ,
+    password_cost: Argon2Cost | None = None,
 ) -> Core:
     """Build the services. Nothing needs to be reachable yet but what `name` says to logs."""
     stack = AsyncExitStack()
@@ -143,6 +146,9 @@ async def build_core(
     configuration = ConfigurationService(
         db, plain, ProviderSettingHome(providers), SecuritySettingHome(security), audit
     )
+    api_keys = ApiKeyService(db, audit, ApiKeyHasher(keys))
+    identity = build_identity(settings, db, security, keys, api_keys=api_keys, cost=password_cost)
+    stack.callback(identity.close)
     return Core(
         settings=settings,
         db=db,
@@ -158,8 +164,9 @@ async def build_core(
         memories=MemoryService(db, events),
         providers=providers,
         health=HealthService(db, engine, settings.conclave_data_dir),
-        authenticator=CredentialAuthenticator(_revealed(settings.gateway_token)),
-        api_keys=ApiKeyService(db, audit, ApiKeyHasher(keys)),
+        authenticator=identity.authenticator,
+        identity=identity,
+        api_keys=api_keys,
         security=security,
         guard=guard,
         configuration=configuration,

@@ -44,17 +44,8 @@ class Keyring:
 
     @classmethod
     def parse(cls, text: str) -> Keyring:
-        """Read a comma list of base64 keys, each of 32 bytes. Raises ValueError."""
-        keys: list[bytes] = []
-        for part in filter(None, (piece.strip() for piece in text.split(","))):
-            try:
-                key = base64.b64decode(part.replace("-", "+").replace("_", "/"), validate=True)
-            except binascii.Error:
-                raise ValueError("ENCRYPTION_KEY is not base64") from None
-            if len(key) != KEY_BYTES:
-                raise ValueError(f"ENCRYPTION_KEY must be {KEY_BYTES} bytes, base64 encoded")
-            keys.append(key)
-        return cls(keys)
+        """Read what `parse_keys` reads. Raises ValueError."""
+        return cls(parse_keys(text))
 
     @property
     def writing_key_id(self) -> bytes:
@@ -90,6 +81,20 @@ class Keyring:
     def open(self, sealed: bytes, *, context: str) -> str:
         """Decrypt a text. Raises `UndecipherableSecret`."""
         return self.open_bytes(sealed, context.encode()).decode()
+
+
+def parse_keys(text: str) -> list[bytes]:
+    """Read a comma list of base64 keys, each of 32 bytes. Raises ValueError."""
+    keys: list[bytes] = []
+    for part in filter(None, (piece.strip() for piece in text.split(","))):
+        try:
+            key = base64.b64decode(part.replace("-", "+").replace("_", "/"), validate=True)
+        except binascii.Error:
+            raise ValueError("ENCRYPTION_KEY is not base64") from None
+        if len(key) != KEY_BYTES:
+            raise ValueError(f"ENCRYPTION_KEY must be {KEY_BYTES} bytes, base64 encoded")
+        keys.append(key)
+    return keys
 
 
 def key_id(key: bytes) -> bytes:

@@ -181,18 +181,23 @@ class Authenticator(Protocol):
         ...
 
 
+API_KEY_PREFIX = "conclave_"
+"""What begins with it is an API key, and nothing else is."""
+
+
 class ApiKeyVerifier(Protocol):
     """Tells whose API key it is."""
 
     async def verify(self, key: str) -> Principal:
-        """Return the principal an API key stands for, asking the record.
+        """Return the key's principal, its scopes counted into the role.
 
-        Raises `Unauthenticated`, `Forbidden` for a disabled account, `Unavailable`.
+        Raises `Unauthenticated` for an unknown, expired or revoked key, `Forbidden` where its
+        owner is disabled, `Unavailable`.
         """
         ...
 
     def recognise(self, key: str) -> str | None:
-        """Return a name for a key that held lately, without any query; None for any other."""
+        """Return the name to count the key's requests under, without any query."""
         ...
 
 

@@ -16,18 +16,18 @@ from conclave.errors import Forbidden, Invalid
 from conclave.identity.api_key_commands import CreateApiKey
 from conclave.identity.api_key_repository import ApiKeyRepository, UsedKey
 from conclave.identity.errors import (
-    ApiKeyExpired,
+    AccountDisabled,
     ApiKeyNotFound,
-    ApiKeyOwnerDisabled,
-    ApiKeyRevoked,
     InvalidToken,
+    TokenExpired,
+    TokenRevoked,
 )
+from conclave.ports import API_KEY_PREFIX
 from schema.domain.api_keys import ApiKey
 from schema.domain.identity import Principal, PrincipalKind, Role, Scope
 
-PREFIX = "conclave_"
 _RANDOM_BYTES = 32
-_LENGTH = len(PREFIX) + 43
+_LENGTH = len(API_KEY_PREFIX) + 43
 _SHOWN = 12
 _PURPOSE = "conclave api keys"
 _RECOGNISED = 10_000
@@ -88,7 +88,7 @@ class ApiKeyService:
                 raise Forbidden(f"The scope '{scope.value}' is above your role")
         if command.expires_at is not None and command.expires_at <= datetime.now(UTC):
             raise Invalid("expires_at", "expires_at is in the past")
-        key = PREFIX + secrets.token_urlsafe(_RANDOM_BYTES)
+        key = API_KEY_PREFIX + secrets.token_urlsafe(_RANDOM_BYTES)
         async with self._db.transaction() as tx:
             stored = await self._keys.insert(
                 tx,
@@ -145,7 +145,7 @@ class ApiKeyService:
     async def verify(self, key: str) -> Principal:
         """Return whom the key acts for, as the record has it now.
 
-        Raises `InvalidToken`, `ApiKeyExpired`, `ApiKeyRevoked`, `ApiKeyOwnerDisabled` or
+        Raises `InvalidToken`, `TokenExpired`, `TokenRevoked`, `AccountDisabled` or
         `Unavailable`.
         """
         if not _looks_like_one(key):
@@ -155,7 +155,7 @@ class ApiKeyService:
             used = await self._keys.use(tx, hashes)
         try:
             principal = _principal(used)
-        except (InvalidToken, ApiKeyExpired, ApiKeyRevoked, ApiKeyOwnerDisabled):
+        except (InvalidToken, TokenExpired, TokenRevoked, AccountDisabled):
             self._lately.forget(key)
             raise
         self._lately.remember(key, f"{PrincipalKind.API_KEY.value}:{principal.id}")
@@ -192,7 +192,7 @@ def _hmac(secret: bytes, key: str) -> bytes:
 
 
 def _looks_like_one(key: str) -> bool:
-    return len(key) == _LENGTH and key.startswith(PREFIX) and key.isascii()
+    return len(key) == _LENGTH and key.startswith(API_KEY_PREFIX) and key.isascii()
 
 
 def _owner(principal: Principal) -> int:
@@ -209,11 +209,11 @@ def _principal(used: UsedKey | None) -> Principal:
     if used is None or used.is_ownerless:
         raise InvalidToken("The credentials do not hold")
     if used.is_revoked:
-        raise ApiKeyRevoked("The API key was revoked")
+        raise TokenRevoked("The API key was revoked")
     if used.is_expired:
-        raise ApiKeyExpired("The API key has expired")
+        raise TokenExpired("The API key has expired")
     if not used.is_active:
-        raise ApiKeyOwnerDisabled("The account of this API key is disabled")
+        raise AccountDisabled
     scopes = {
         scope
         for scope in used.scopes

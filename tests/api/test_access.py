@@ -103,7 +103,9 @@ async def test_a_token_in_the_url_is_for_sockets_only(outside):
 async def test_the_gateway_token_acts_as_an_administrator(
     api_settings, core, clean_database, mode, monkeypatch
 ):
-    monkeypatch.setattr(core, "authenticator", CredentialAuthenticator("the-gateway-token"))
+    identity = core.identity
+    knowing = CredentialAuthenticator("the-gateway-token", identity.tokens, identity.sessions, None)
+    monkeypatch.setattr(core, "authenticator", knowing)
     async with local_client(app_with(api_settings, core, auth_mode=mode)) as client:
         headers = {"authorization": "Bearer the-gateway-token"}
         assert (await client.get("/settings", headers=headers)).status_code == 200
