@@ -24,6 +24,7 @@ from api.gathering.routes import (
 from api.gathering.routes import settings as settings_routes
 from api.middleware import BodyLimit, Head, RequestContext, TrailingSlash
 from api.platform.dialect import PLATFORM
+from api.platform.routes import audit
 from api.platform.routes import health as platform_health
 from api.security import Gate, check_bind
 from api.stream import running_hub
@@ -44,6 +45,7 @@ ROUTERS = (
     websockets.router,
     settings_routes.router,
     platform_health.router,
+    audit.router,
     codec.router,
     reference.router,
 )
@@ -59,6 +61,7 @@ _TAGS = [
     {"name": "Circles", "description": "Teams and the rules they talk under."},
     {"name": "Conversations", "description": "What agents say to each other and to you."},
     {"name": "Memory", "description": "What agents and teams are to remember."},
+    {"name": "Admin", "description": "What administrators see: the audit log."},
     {"name": "Settings", "description": "Model providers and the application's own settings."},
 ]
 

@@ -16,6 +16,7 @@ from temporalio.client import Client
 
 from activities.conversations import ConversationActivities
 from activities.llm import LLMActivities
+from activities.upkeep import UpkeepActivities
 from conclave.adapters.bus.postgres import PostgresBus
 from conclave.adapters.bus.watchers import StreamWatchers
 from conclave.adapters.llm.catalogue import PriceMapCatalogue
@@ -25,6 +26,9 @@ from conclave.adapters.llm.probe import HttpProviderProbe
 from conclave.adapters.llm.routing import RoutingGateway
 from conclave.adapters.net.guard import OutgoingGuard, parse_allow
 from conclave.agents.service import AgentService
+from conclave.audit.sealer import AuditSealer
+from conclave.audit.service import AuditService
+from conclave.auditing import AuditLog
 from conclave.circles.service import CircleService
 from conclave.conversations.control import CircleConversations
 from conclave.conversations.dispatch import TARGET_KIND, ConversationDispatch
@@ -39,10 +43,11 @@ from conclave.identity.authenticator import CredentialAuthenticator
 from conclave.mailbox import Mailbox
 from conclave.memories.service import MemoryService
 from conclave.outbox.relay import Relay
-from conclave.ports import Authenticator, EventBus, WorkflowEngine
+from conclave.ports import Authenticator, Chore, EventBus, WorkflowEngine
 from conclave.providers.service import ProviderService
 from conclave.security.service import SecurityService
 from conclave.settings import Settings
+from schema.payloads.upkeep import ChoreName
 from workflows.client import connect
 from workflows.codec import EncryptionCodec, data_converter
 from workflows.engine import TemporalEngine
@@ -60,6 +65,7 @@ class Core:
     engine: WorkflowEngine
     codec: EncryptionCodec | None
     dispatch: ConversationDispatch
+    audit: AuditService
     agents: AgentService
     circles: CircleService
     conversations: ConversationService
@@ -81,6 +87,7 @@ class WorkerParts:
 
     llm: LLMActivities
     conversations: ConversationActivities
+    upkeep: UpkeepActivities
     relay: Relay
     gateway: LiteLLMGateway
 
@@ -105,12 +112,14 @@ async def build_core(
     if engine is None:
         engine = TemporalEngine(await temporal_client(settings, lazy=True))
     events = EventLog(bus)
+    audit = AuditLog()
     mailbox = Mailbox()
     watchers = StreamWatchers()
     dispatch = ConversationDispatch(db, mailbox, engine)
     conversations = ConversationService(
         db,
         events,
+        audit,
         mailbox,
         dispatch,
         watchers,
@@ -126,12 +135,22 @@ async def build_core(
         engine=engine,
         codec=None if keys is None else EncryptionCodec(keys),
         dispatch=dispatch,
-        agents=AgentService(db, events),
-        circles=CircleService(db, events, CircleConversations(events, dispatch, conversations)),
+        audit=AuditService(db),
+        agents=AgentService(db, events, audit),
+        circles=CircleService(
+            db, events, audit, CircleConversations(events, dispatch, conversations)
+        ),
         conversations=conversations,
-        memories=MemoryService(db, events),
+        memories=MemoryService(db, events, audit),
         providers=ProviderService(
-            db, keys, guard, HttpProviderProbe(guard), PriceMapCatalogue(), environment, settings
+            db,
+            audit,
+            keys,
+            guard,
+            HttpProviderProbe(guard),
+            PriceMapCatalogue(),
+            environment,
+            settings,
         ),
         health=HealthService(db, engine, settings.conclave_data_dir),
         authenticator=CredentialAuthenticator(_revealed(settings.gateway_token)),
@@ -155,9 +174,15 @@ def build_worker_parts(core: Core) -> WorkerParts:
     return WorkerParts(
         llm=LLMActivities(turns),
         conversations=ConversationActivities(ConversationRecord(core.db, core.events, mailbox)),
+        upkeep=UpkeepActivities(chores_of(core)),
         relay=Relay(core.db, mailbox, {TARGET_KIND: core.dispatch.deliver}),
         gateway=gateway,
     )
+
+
+def chores_of(core: Core) -> dict[ChoreName, Chore]:
+    """Return who does what upkeep asks for (`workflows.schedules` says when)."""
+    return {ChoreName.SEAL_AUDIT_LOG: AuditSealer(core.db, keyring(core.settings))}
 
 
 def _revealed(secret: SecretStr | None) -> str | None:

@@ -14,6 +14,8 @@ from collections.abc import Sequence
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from conclave.errors import ConclaveError
 
@@ -37,6 +39,7 @@ class Keyring:
         if not keys:
             raise ValueError("ENCRYPTION_KEY is empty")
         self._ciphers = {key_id(key): AESGCM(key) for key in keys}
+        self._keys = {key_id(key): key for key in keys}
         self._first = key_id(keys[0])
 
     @classmethod
@@ -57,6 +60,16 @@ class Keyring:
     def writing_key_id(self) -> bytes:
         """The id of the key that seals."""
         return self._first
+
+    def derive(self, identity: bytes, use: bytes) -> bytes | None:
+        """Return a key for one use alone (HKDF-SHA-256, no salt, `use` as its info).
+
+        None where the key of that id is not at hand.
+        """
+        key = self._keys.get(identity)
+        if key is None:
+            return None
+        return HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=None, info=use).derive(key)
 
     def seal_bytes(self, plain: bytes, context: bytes) -> bytes:
         """Encrypt; `context` is authenticated with it."""

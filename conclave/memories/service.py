@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pydantic import JsonValue
+
+from conclave.auditing import AuditLog, changed
 from conclave.db import Database, Transaction
 from conclave.errors import Invalid
 from conclave.events import EventLog
@@ -20,9 +23,10 @@ _SHARED_STREAM = "memories"
 class MemoryService:
     """The use cases of memories."""
 
-    def __init__(self, db: Database, events: EventLog) -> None:
+    def __init__(self, db: Database, events: EventLog, audit: AuditLog) -> None:
         self._db = db
         self._events = events
+        self._audit = audit
         self._memories = MemoryRepository()
 
     async def create(self, command: CreateMemory) -> Memory:
@@ -38,6 +42,8 @@ class MemoryService:
                 raise Invalid("agent_id", f"no agent has the id {command.agent_id}")
             memory = await self._memories.insert(tx, values)
             await self._tell(tx, EventType.MEMORY_CREATED, memory)
+            changes = changed({}, _columns(memory))
+            await self._audit.record(tx, "memory_created", "memory", memory.id, changes=changes)
         return memory
 
     async def of_agent(
@@ -56,6 +62,8 @@ class MemoryService:
             if memory is None:
                 raise MemoryNotFound(memory_id)
             await self._tell(tx, EventType.MEMORY_DELETED, memory)
+            changes = changed(_columns(memory), {})
+            await self._audit.record(tx, "memory_deleted", "memory", memory.id, changes=changes)
 
     async def _tell(self, tx: Transaction, kind: EventType, memory: Memory) -> None:
         """Say that it happened, without a word of the memory: events outlive what is deleted."""
@@ -73,6 +81,12 @@ class MemoryService:
             agent_id=agent_id,
         )
         await self._events.append(tx, [draft])
+
+
+def _columns(memory: Memory) -> dict[str, JsonValue]:
+    """Return what the audit log tells of a memory: no word of it, since entries are for ever."""
+    words = {"key", "content", "tags"}
+    return memory.model_dump(mode="json", exclude={"id", "created_at", *words})
 
 
 def _usual_scope(agent_id: int | None) -> MemoryScope:

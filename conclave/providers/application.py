@@ -7,6 +7,7 @@ import logging
 from pydantic import JsonValue
 from sqlalchemy.engine import make_url
 
+from conclave.auditing import AuditLog, changed
 from conclave.db import Database
 from conclave.errors import Invalid, Unavailable
 from conclave.providers.commands import UpdateApplication
@@ -21,8 +22,9 @@ _CATEGORY = "application"
 class ApplicationService:
     """Reads and changes them; a changed log level holds in this process at once."""
 
-    def __init__(self, db: Database, settings: Settings) -> None:
+    def __init__(self, db: Database, audit: AuditLog, settings: Settings) -> None:
         self._db = db
+        self._audit = audit
         self._settings = settings
         self._repository = ProviderRepository()
 
@@ -46,9 +48,15 @@ class ApplicationService:
                 raise Invalid("log_level", f"The log level must be one of {', '.join(LOG_LEVELS)}.")
             changes["log_level"] = level
         async with self._db.transaction() as tx:
+            before = await self._repository.settings(tx, _CATEGORY)
             for key, value in changes.items():
                 await self._repository.set(tx, f"{_CATEGORY}.{key}", value)
             stored = await self._repository.settings(tx, _CATEGORY)
+            if changes:
+                told = changed(before, stored)
+                await self._audit.record(
+                    tx, "settings_updated", "settings", _CATEGORY, changes=told
+                )
         merged = self._merged(stored)
         if "log_level" in changes:
             logging.getLogger().setLevel(merged.log_level)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from datetime import datetime
 
+from pydantic import JsonValue
+
+from conclave.auditing import AuditLog, changed
 from conclave.crypto import UndecipherableSecret, mask_key
 from conclave.db import Database
 from conclave.ports import ModelCatalogue, ProviderProbe, SecretBox, UrlGuard
@@ -30,6 +33,7 @@ class ProviderService:
     def __init__(
         self,
         db: Database,
+        audit: AuditLog,
         box: SecretBox | None,
         guard: UrlGuard,
         probe: ProviderProbe,
@@ -40,6 +44,7 @@ class ProviderService:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._db = db
+        self._audit = audit
         self._box = box
         self._guard = guard
         self._probe = probe
@@ -53,7 +58,7 @@ class ProviderService:
         self._read_at = float("-inf")
         self._reading = asyncio.Lock()
         self._opened: dict[str, tuple[datetime, str]] = {}
-        self.application = ApplicationService(db, settings)
+        self.application = ApplicationService(db, audit, settings)
 
     async def access(self, provider: str) -> ProviderAccess:
         """Return how a provider is reached, its key in the clear.
@@ -86,9 +91,15 @@ class ProviderService:
         if "default_model" in given:
             values["default_model"] = command.default_model
         async with self._db.transaction() as tx:
+            before = await self._repository.all(tx)
             if values:
                 await self._repository.store(tx, name.value, values)
             stored = await self._repository.all(tx)
+            if values:
+                changes = _changes(before.get(name.value), stored.get(name.value), values)
+                await self._audit.record(
+                    tx, "provider_updated", "provider", name.value, changes=changes
+                )
         self._believe(stored)
         return self._shown(name, stored.get(name.value))
 
@@ -167,6 +178,26 @@ class ProviderService:
         if self._box is None:
             raise EncryptionKeyMissing("API keys are stored encrypted: ENCRYPTION_KEY is not set.")
         return self._box.seal(key, context=_context(name.value))
+
+
+def _changes(
+    before: StoredProvider | None, after: StoredProvider | None, given: Container[str]
+) -> dict[str, JsonValue]:
+    """Return what the audit log tells. Of a key only that one was given: it is sealed anew each
+    time, so that nobody can say whether it is another."""
+    changes = changed(_columns(before), _columns(after))
+    if "api_key" in given:
+        changes["api_key"] = {
+            "before": "***" if before is not None and before.api_key else None,
+            "after": "***" if after is not None and after.api_key else None,
+        }
+    return changes
+
+
+def _columns(stored: StoredProvider | None) -> dict[str, JsonValue]:
+    if stored is None:
+        return {}
+    return {"base_url": stored.base_url, "default_model": stored.default_model}
 
 
 def _known(provider: str) -> ProviderName:
