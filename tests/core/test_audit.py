@@ -6,6 +6,7 @@ import asyncio
 from contextlib import AsyncExitStack, suppress
 
 import pytest
+from pydantic import JsonValue
 from sqlalchemy import event, text
 from sqlalchemy.exc import DBAPIError
 
@@ -401,8 +402,15 @@ async def test_where_nothing_waits_a_sealer_makes_one_statement(ledger: Ledger):
 
 
 def test_changes_tell_what_differs_and_no_secret_and_no_long_text():
-    before = {"a": 1, "b": None, "c": "x" * 501, "api_key": "sk-1", "same": [1], "gone": "g"}
-    after = {
+    before: dict[str, JsonValue] = {
+        "a": 1,
+        "b": None,
+        "c": "x" * 501,
+        "api_key": "sk-1",
+        "same": [1],
+        "gone": "g",
+    }
+    after: dict[str, JsonValue] = {
         "a": 2,
         "b": {"password": "p", "user": "u", "deep": [{"accessKey": "k", "max_tokens": 3}]},
         "c": "y" * 502,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -58,7 +58,7 @@ class Scripted:
 
 
 @asynccontextmanager
-async def worker(client: Client, chores: Mapping[ChoreName, Chore]) -> AsyncIterator[str]:
+async def worker(client: Client, chores: Mapping[ChoreName, Chore]) -> AsyncGenerator[str]:
     """Run a worker that has these chores, on a queue of its own."""
     queue = f"upkeep-{uuid.uuid4().hex}"
     async with Worker(

@@ -91,6 +91,14 @@ async def a_circle(http: httpx.AsyncClient, *moves: str) -> str:
     return "tea"
 
 
+async def a_started_circle(http: httpx.AsyncClient) -> str:
+    return await a_circle(http, "start")
+
+
+async def a_paused_circle(http: httpx.AsyncClient) -> str:
+    return await a_circle(http, "start", "pause")
+
+
 async def a_member(http: httpx.AsyncClient) -> str:
     await a_circle(http)
     agent = await an_agent(http)
@@ -119,12 +127,8 @@ WRITES: dict[tuple[str, str], tuple[Any, dict[str, Any] | None, str]] = {
     ("PATCH", "/circles/{}"): (a_circle, {"display_name": "Coffee"}, "circle_updated"),
     ("DELETE", "/circles/{}"): (a_circle, None, "circle_deleted"),
     ("POST", "/circles/{}/start"): (a_circle, None, "circle_started"),
-    ("POST", "/circles/{}/pause"): (lambda http: a_circle(http, "start"), None, "circle_paused"),
-    ("POST", "/circles/{}/resume"): (
-        lambda http: a_circle(http, "start", "pause"),
-        None,
-        "circle_resumed",
-    ),
+    ("POST", "/circles/{}/pause"): (a_started_circle, None, "circle_paused"),
+    ("POST", "/circles/{}/resume"): (a_paused_circle, None, "circle_resumed"),
     ("POST", "/circles/{}/archive"): (a_circle, None, "circle_archived"),
     ("POST", "/circles/tea/agents"): (a_circle, {}, "circle_member_added"),
     ("DELETE", "/circles/tea/agents/{}"): (a_member, None, "circle_member_removed"),
