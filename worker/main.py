@@ -9,7 +9,6 @@ from datetime import timedelta
 from pathlib import Path
 
 from temporalio.client import Client
-from temporalio.service import RPCError
 from temporalio.worker import Worker
 
 from conclave.container import WorkerParts, build_core, build_worker_parts, temporal_client
@@ -85,8 +84,8 @@ async def keep_schedules(client: Client, parts: WorkerParts) -> None:
         try:
             await schedules.keep(client, waiting[0])
             del waiting[0]
-        except RPCError as error:
-            _log.warning("schedule cannot be kept yet", id=waiting[0].id, error=error.message[:200])
+        except Exception as error:  # whatever it is, a worker works without schedules too
+            _log.warning("schedule cannot be kept yet", id=waiting[0].id, error=str(error)[:200])
             await asyncio.sleep(_SCHEDULE_PAUSE_SECONDS)
 
 

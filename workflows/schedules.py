@@ -121,10 +121,10 @@ async def _is_as_wanted(client: Client, present: ScheduleDescription, wanted: Sc
 
 
 async def _opened(client: Client, action: ScheduleActionStartWorkflow) -> object:
-    """Return the input a schedule hands over; None where its key is gone."""
+    """Return the input a schedule hands over; None where it cannot be read (its key is gone)."""
     payloads = [argument for argument in action.args if isinstance(argument, Payload)]
     try:
         opened: list[object] = await client.data_converter.decode(payloads, [UpkeepInput])
-    except (UndecipherableSecret, ValueError):
+    except (UndecipherableSecret, RuntimeError, ValueError):
         return None
     return opened[0] if opened else None

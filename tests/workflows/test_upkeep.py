@@ -20,8 +20,9 @@ from temporalio.client import (
     WorkflowFailureError,
     WorkflowHandle,
 )
+from temporalio.common import SearchAttributePair, TypedSearchAttributes
 from temporalio.exceptions import ApplicationError
-from temporalio.service import RPCError
+from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import Worker
 
 from activities.upkeep import UpkeepActivities
@@ -37,6 +38,7 @@ from worker.main import keep_schedules
 from worker.sandbox import sandboxed_runner
 from workflows.schedules import UPKEEP, UpkeepSchedule, keep, schedules_for
 from workflows.upkeep import UpkeepWorkflow
+from workflows.visibility import KIND
 
 SEAL, PURGE = ChoreName.SEAL_AUDIT_LOG, ChoreName.PURGE_SESSIONS
 MINUTE = UPKEEP[0]
@@ -77,6 +79,7 @@ async def start(client: Client, queue: str, *chores: str) -> WorkflowHandle[obje
         UpkeepInput(chores=list(chores)),
         id=queue,
         task_queue=queue,
+        search_attributes=TypedSearchAttributes([SearchAttributePair(KIND, "upkeep")]),
         result_type=UpkeepResult,
     )
 
@@ -232,6 +235,22 @@ async def chores(client: Client, present: ScheduleDescription) -> list[str]:
     assert isinstance(action, ScheduleActionStartWorkflow)
     [asked] = await client.data_converter.decode(list(action.args), [UpkeepInput])
     return asked.chores
+
+
+async def test_a_server_that_refuses_for_a_while_does_not_end_the_worker(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+):
+    tries: list[str] = []
+
+    async def refuse_once(_client: Client, schedule: UpkeepSchedule) -> None:
+        tries.append(schedule.id)
+        if len(tries) == 1:
+            raise RPCError("away", RPCStatusCode.UNAVAILABLE, b"")
+
+    monkeypatch.setattr("worker.main._SCHEDULE_PAUSE_SECONDS", 0)
+    monkeypatch.setattr("workflows.schedules.keep", refuse_once)
+    await asyncio.wait_for(keep_schedules(stack.client, stack.parts), 10)
+    assert tries[:2] == ["upkeep-minute", "upkeep-minute"]
 
 
 def test_only_chores_that_a_build_has_are_scheduled():
