@@ -25,7 +25,7 @@ from api.gathering.routes import (
 from api.gathering.routes import settings as settings_routes
 from api.middleware import BodyLimit, Head, RequestContext, TrailingSlash
 from api.platform.dialect import PLATFORM
-from api.platform.routes import api_keys, auth, sessions, users
+from api.platform.routes import api_keys, audit, auth, sessions, users
 from api.platform.routes import health as platform_health
 from api.platform.routes import ip_rules as platform_ip_rules
 from api.platform.routes import security as platform_security
@@ -60,6 +60,7 @@ ROUTERS = (
     auth.router,
     users.router,
     sessions.router,
+    audit.router,
     codec.router,
     reference.router,
 )
@@ -76,7 +77,7 @@ _TAGS = [
     {"name": "Conversations", "description": "What agents say to each other and to you."},
     {"name": "Memory", "description": "What agents and teams are to remember."},
     {"name": "Authentication", "description": "Signing in and out, and one's own account."},
-    {"name": "Admin", "description": "What administrators look after."},
+    {"name": "Admin", "description": "What administrators look after, and the audit log."},
     {"name": "Settings", "description": "Model providers and the application's own settings."},
     {"name": "Security", "description": "Who may call, from where, and with what."},
 ]

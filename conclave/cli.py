@@ -28,6 +28,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+audit = typer.Typer(help="The audit log.", no_args_is_help=True)
+app.add_typer(audit, name="audit")
+
 DataDir = Annotated[
     Path | None,
     typer.Option(
@@ -196,6 +199,36 @@ def doctor(data_dir: DataDir = None) -> None:
         typer.echo(f"{mark}  {finding.subject}: {finding.detail}")
     if any(finding.good is False for finding in findings):
         raise typer.Exit(1)
+
+
+@audit.command()
+def verify(
+    data_dir: DataDir = None,
+    expect: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HASH@SEAL",
+            help="A seal that was noted before and must still be there: repeat what `verify` said.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Compute every seal of the audit log again; exits with 1 where something does not fit.
+
+    Looks at DATABASE_URL; at the embedded database where that is not set or --data-dir is given.
+    """
+    from conclave.runtime import audit_command
+
+    with _refusing():
+        embedded = data_dir is not None or "DATABASE_URL" not in os.environ
+        found = audit_command.verify(
+            _settings(), _data_dir(data_dir) if embedded else None, expect=expect
+        )
+        for line in audit_command.report(found):
+            typer.echo(line)
+        if found.broken is not None:
+            raise _refusal(f"BROKEN: {found.broken.message}")
+        typer.echo("Nothing was altered.")
 
 
 def _settings() -> Settings:

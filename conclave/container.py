@@ -16,6 +16,7 @@ from temporalio.client import Client
 
 from activities.conversations import ConversationActivities
 from activities.llm import LLMActivities
+from activities.upkeep import UpkeepActivities
 from conclave.adapters.bus.postgres import PostgresBus
 from conclave.adapters.bus.probe import RedisProbe
 from conclave.adapters.bus.watchers import StreamWatchers
@@ -29,6 +30,8 @@ from conclave.adapters.net.guard import OutgoingGuard
 from conclave.adapters.net.urls import Endpoint, endpoints_of, parse_allow
 from conclave.adapters.store.probe import store_probe
 from conclave.agents.service import AgentService
+from conclave.audit.sealer import AuditSealer
+from conclave.audit.service import AuditService
 from conclave.auditing import AuditLog
 from conclave.circles.service import CircleService
 from conclave.configuration.application import ApplicationService
@@ -50,12 +53,13 @@ from conclave.identity.passwords import Argon2Cost
 from conclave.mailbox import Mailbox
 from conclave.memories.service import MemoryService
 from conclave.outbox.relay import Relay
-from conclave.ports import Authenticator, EventBus, SecurityPolicy, WorkflowEngine
+from conclave.ports import Authenticator, Chore, EventBus, SecurityPolicy, WorkflowEngine
 from conclave.providers.home import ProviderSettingHome
 from conclave.providers.service import ProviderService
 from conclave.security.home import SecuritySettingHome
 from conclave.security.service import SecurityService
 from conclave.settings import Settings
+from schema.payloads.upkeep import ChoreName
 from workflows.client import connect
 from workflows.codec import EncryptionCodec, data_converter
 from workflows.engine import TemporalEngine
@@ -73,6 +77,7 @@ class Core:
     engine: WorkflowEngine
     codec: EncryptionCodec | None
     dispatch: ConversationDispatch
+    audit: AuditService
     agents: AgentService
     circles: CircleService
     conversations: ConversationService
@@ -100,6 +105,7 @@ class WorkerParts:
 
     llm: LLMActivities
     conversations: ConversationActivities
+    upkeep: UpkeepActivities
     relay: Relay
     gateway: LiteLLMGateway
 
@@ -125,22 +131,23 @@ async def build_core(
     if engine is None:
         engine = TemporalEngine(await temporal_client(settings, lazy=True))
     events = EventLog(bus)
+    audit = AuditLog()
     mailbox = Mailbox()
     watchers = StreamWatchers()
     dispatch = ConversationDispatch(db, mailbox, engine)
     conversations = ConversationService(
         db,
         events,
+        audit,
         mailbox,
         dispatch,
         watchers,
         advance_wait_seconds=settings.advance_wait_seconds,
     )
-    audit = AuditLog()
     security = SecurityService(db, audit, settings.auth_mode)
     guard = outgoing_guard(settings, security, environment)
     providers = ProviderService(
-        db, keys, guard, HttpProviderProbe(guard), PriceMapCatalogue(), environment
+        db, audit, keys, guard, HttpProviderProbe(guard), PriceMapCatalogue(), environment
     )
     plain = PlainSettings(db, keys, settings)
     configuration = ConfigurationService(
@@ -158,10 +165,13 @@ async def build_core(
         engine=engine,
         codec=None if keys is None else EncryptionCodec(keys),
         dispatch=dispatch,
-        agents=AgentService(db, events),
-        circles=CircleService(db, events, CircleConversations(events, dispatch, conversations)),
+        audit=AuditService(db),
+        agents=AgentService(db, events, audit),
+        circles=CircleService(
+            db, events, audit, CircleConversations(events, dispatch, conversations)
+        ),
         conversations=conversations,
-        memories=MemoryService(db, events),
+        memories=MemoryService(db, events, audit),
         providers=providers,
         health=HealthService(db, engine, settings.conclave_data_dir),
         authenticator=identity.authenticator,
@@ -193,6 +203,7 @@ def build_worker_parts(core: Core) -> WorkerParts:
     return WorkerParts(
         llm=LLMActivities(turns),
         conversations=ConversationActivities(ConversationRecord(core.db, core.events, mailbox)),
+        upkeep=UpkeepActivities(chores_of(core)),
         relay=Relay(core.db, mailbox, {TARGET_KIND: core.dispatch.deliver}),
         gateway=gateway,
     )
@@ -206,6 +217,11 @@ def _probes(settings: Settings, environment: Mapping[str, str]) -> dict[str, Kno
     if settings.object_store_url:
         store = KnownProbe(*store_probe(settings.object_store_url, environment))
     return {"redis": redis, "storage": store}
+
+
+def chores_of(core: Core) -> dict[ChoreName, Chore]:
+    """Return who does what upkeep asks for (`workflows.schedules` says when)."""
+    return {ChoreName.SEAL_AUDIT_LOG: AuditSealer(core.db, keyring(core.settings))}
 
 
 def _revealed(secret: SecretStr | None) -> str | None:

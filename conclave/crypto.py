@@ -40,7 +40,7 @@ class Keyring:
             raise ValueError("ENCRYPTION_KEY is empty")
         self._ciphers = {key_id(key): AESGCM(key) for key in keys}
         self._first = key_id(keys[0])
-        self._keys = tuple(keys)
+        self._keys = {key_id(key): key for key in keys}
 
     @classmethod
     def parse(cls, text: str) -> Keyring:
@@ -54,7 +54,17 @@ class Keyring:
 
     def subkeys(self, purpose: str) -> Sequence[bytes]:
         """Return a key of 32 bytes for another purpose from each key; the first one's first."""
-        return [HKDF(SHA256(), KEY_BYTES, None, purpose.encode()).derive(key) for key in self._keys]
+        return [_derived(key, purpose.encode()) for key in self._keys.values()]
+
+    def derive(self, identity: bytes, use: bytes) -> bytes | None:
+        """Return a key for one use alone (HKDF-SHA-256, no salt, `use` as its info).
+
+        None where the key of that id is not at hand.
+        """
+        key = self._keys.get(identity)
+        if key is None:
+            return None
+        return _derived(key, use)
 
     def seal_bytes(self, plain: bytes, context: bytes) -> bytes:
         """Encrypt; `context` is authenticated with it."""
@@ -95,6 +105,10 @@ def parse_keys(text: str) -> list[bytes]:
             raise ValueError(f"ENCRYPTION_KEY must be {KEY_BYTES} bytes, base64 encoded")
         keys.append(key)
     return keys
+
+
+def _derived(key: bytes, use: bytes) -> bytes:
+    return HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=None, info=use).derive(key)
 
 
 def key_id(key: bytes) -> bytes:

@@ -143,6 +143,18 @@ class EventBus(Protocol):
         ...
 
 
+class Chore(Protocol):
+    """Something that upkeep does again and again (`schema.payloads.upkeep.ChoreName`)."""
+
+    async def run(self) -> int:
+        """Do a bounded piece of it, a second's work or so; return how many items were done.
+
+        0 says that nothing is left, and should then have cost one cheap query. It may run twice
+        at once, here and in another process. Raises ConclaveError.
+        """
+        ...
+
+
 class UrlGuard(Protocol):
     """Judges outgoing URLs."""
 

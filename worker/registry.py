@@ -6,10 +6,16 @@ from collections.abc import Callable, Sequence
 
 from conclave.container import WorkerParts
 from workflows.conversation import ConversationWorkflow
+from workflows.upkeep import UpkeepWorkflow
 
-WORKFLOWS: Sequence[type] = (ConversationWorkflow,)
+WORKFLOWS: Sequence[type] = (ConversationWorkflow, UpkeepWorkflow)
 
 
 def activities_of(parts: WorkerParts) -> list[Callable[..., object]]:
     """Return every activity, bound to its dependencies."""
-    return [parts.llm.complete, parts.conversations.look, parts.conversations.settle]
+    return [
+        parts.llm.complete,
+        parts.conversations.look,
+        parts.conversations.settle,
+        parts.upkeep.run,
+    ]

@@ -29,6 +29,13 @@ RECORD_RETRY = RetryPolicy(
 )
 """For activities that read or write the record: they wait for the database as long as it takes."""
 
+CHORE_TIMEOUT = timedelta(seconds=30)
+"""Of one activity of upkeep; how soon a killed worker's chore is given to another one."""
+CHORE_PATIENCE = timedelta(minutes=5)
+"""How long a chore waits for its database: the next run of its schedule tries again."""
+UPKEEP_TIMEOUT = timedelta(hours=1)
+"""A run that is stuck must not keep its schedule from starting others."""
+
 STICKY_TIMEOUT = timedelta(seconds=1)
 """How long a workflow task waits for the worker that has the run in memory. The default of 10 s
 is most of the delay after a killed worker."""

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pydantic import JsonValue
+
+from conclave.auditing import AuditLog, changed
 from conclave.db import Database, Transaction
 from conclave.errors import Invalid
 from conclave.events import EventLog
@@ -24,9 +27,10 @@ class MemoryService:
     What is remembered of somebody's session or chat is as private as that; admins see all.
     """
 
-    def __init__(self, db: Database, events: EventLog) -> None:
+    def __init__(self, db: Database, events: EventLog, audit: AuditLog) -> None:
         self._db = db
         self._events = events
+        self._audit = audit
         self._memories = MemoryRepository()
 
     async def create(self, command: CreateMemory, principal: Principal) -> Memory:
@@ -48,6 +52,8 @@ class MemoryService:
                 await self._require_conversation(tx, command.scope_id, principal)
             memory = await self._memories.insert(tx, values)
             await self._tell(tx, EventType.MEMORY_CREATED, memory)
+            changes = changed({}, _columns(memory))
+            await self._audit.record(tx, "memory_created", "memory", memory.id, changes=changes)
         return memory
 
     async def of_agent(
@@ -67,6 +73,8 @@ class MemoryService:
             if memory is None:
                 raise MemoryNotFound(memory_id)
             await self._tell(tx, EventType.MEMORY_DELETED, memory)
+            changes = changed(_columns(memory), {})
+            await self._audit.record(tx, "memory_deleted", "memory", memory.id, changes=changes)
 
     async def _require_conversation(
         self, tx: Transaction, conversation_id: int | None, principal: Principal
@@ -94,6 +102,12 @@ class MemoryService:
             owner=await self._memories.private_owner(tx, memory),
         )
         await self._events.append(tx, [draft])
+
+
+def _columns(memory: Memory) -> dict[str, JsonValue]:
+    """Return what the audit log tells of a memory: no word of it, since entries are for ever."""
+    words = {"key", "content", "tags"}
+    return memory.model_dump(mode="json", exclude={"id", "created_at", *words})
 
 
 def _usual_scope(agent_id: int | None) -> MemoryScope:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from datetime import datetime
 
+from pydantic import JsonValue
+
+from conclave.auditing import AuditLog, changed
 from conclave.believed import Believed
 from conclave.crypto import UndecipherableSecret, mask_key
 from conclave.db import Database, Transaction
@@ -28,6 +31,7 @@ class ProviderService:
     def __init__(
         self,
         db: Database,
+        audit: AuditLog,
         box: SecretBox | None,
         guard: UrlGuard,
         probe: ProviderProbe,
@@ -37,6 +41,7 @@ class ProviderService:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._db = db
+        self._audit = audit
         self._box = box
         self._guard = guard
         self._probe = probe
@@ -69,8 +74,16 @@ class ProviderService:
         name = _known(provider)
         await self.check(command)
         async with self._db.transaction() as tx:
+            before = await self._repository.all(tx)
             await self.store(tx, provider, command)
             stored = await self._repository.all(tx)
+            if command.model_fields_set:
+                changes = _changes(
+                    before.get(name.value), stored.get(name.value), command.model_fields_set
+                )
+                await self._audit.record(
+                    tx, "provider_updated", "provider", name.value, changes=changes
+                )
         return self._shown(name, stored.get(name.value))
 
     async def check(self, command: UpdateProvider) -> None:
@@ -176,6 +189,26 @@ class ProviderService:
         if self._box is None:
             raise EncryptionKeyMissing("API keys are stored encrypted: ENCRYPTION_KEY is not set.")
         return self._box.seal(key, context=_context(name.value))
+
+
+def _changes(
+    before: StoredProvider | None, after: StoredProvider | None, given: Container[str]
+) -> dict[str, JsonValue]:
+    """Return what the audit log tells. Of a key only that one was given: it is sealed anew each
+    time, so that nobody can say whether it is another."""
+    changes = changed(_columns(before), _columns(after))
+    if "api_key" in given:
+        changes["api_key"] = {
+            "before": "***" if before is not None and before.api_key else None,
+            "after": "***" if after is not None and after.api_key else None,
+        }
+    return changes
+
+
+def _columns(stored: StoredProvider | None) -> dict[str, JsonValue]:
+    if stored is None:
+        return {}
+    return {"base_url": stored.base_url, "default_model": stored.default_model}
 
 
 def _known(provider: str) -> ProviderName:

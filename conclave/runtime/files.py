@@ -10,9 +10,10 @@ from pathlib import Path
 from conclave.crypto import new_key
 from conclave.runtime.plan import Layout
 
+ENCRYPTION_KEY = "ENCRYPTION_KEY"
 GATEWAY_TOKEN = "GATEWAY_TOKEN"
 _MAKERS = {
-    "ENCRYPTION_KEY": new_key,
+    ENCRYPTION_KEY: new_key,
     GATEWAY_TOKEN: lambda: secrets.token_urlsafe(32),
     "JWT_SECRET": lambda: secrets.token_urlsafe(48),
 }
@@ -43,14 +44,20 @@ def make_directories(layout: Layout) -> None:
         directory.chmod(0o700)
 
 
-def installation_secrets(layout: Layout) -> dict[str, str]:
-    """Return the installation's secrets, making the ones that are missing."""
+def stored_secrets(layout: Layout) -> dict[str, str]:
+    """Return the installation's secrets that there are."""
     found: dict[str, str] = {}
     if layout.secrets.exists():
         for line in layout.secrets.read_text(encoding="utf-8").splitlines():
             name, separator, value = line.partition("=")
             if separator and not name.startswith("#"):
                 found[name.strip()] = value.strip()
+    return found
+
+
+def installation_secrets(layout: Layout) -> dict[str, str]:
+    """Return the installation's secrets, making the ones that are missing."""
+    found = stored_secrets(layout)
     missing = {name: make() for name, make in _MAKERS.items() if name not in found}
     if missing:
         found.update(missing)

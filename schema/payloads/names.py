@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 CONVERSATION_WORKFLOW: Final = "Conversation"
+UPKEEP_WORKFLOW: Final = "Upkeep"
 
 ADVANCE_UPDATE: Final = "advance"
 WAKE_SIGNAL: Final = "wake"
@@ -12,6 +13,7 @@ WAKE_SIGNAL: Final = "wake"
 COMPLETE_ACTIVITY: Final = "llm.complete"
 LOOK_ACTIVITY: Final = "conversations.look"
 SETTLE_ACTIVITY: Final = "conversations.settle"
+CHORE_ACTIVITY: Final = "upkeep.chore"
 
 CONCLAVE_QUEUE: Final = "conclave"
 

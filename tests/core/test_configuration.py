@@ -92,7 +92,7 @@ def build(
     )
     guard = OutgoingGuard(own_ports=frozenset({8000}), resolver=to_loopback)
     providers = ProviderService(
-        db, keys, guard, NoProbe(), PriceMapCatalogue(), environment or {}, clock=clock
+        db, AuditLog(), keys, guard, NoProbe(), PriceMapCatalogue(), environment or {}, clock=clock
     )
     security = SecurityService(db, AuditLog(), AuthMode.LOCAL, clock=clock)
     plain = PlainSettings(db, keys, said, clock=clock)

@@ -11,6 +11,7 @@ from sqlalchemy import event, text
 
 from conclave.adapters.llm.catalogue import PriceMapCatalogue
 from conclave.adapters.net.guard import OutgoingGuard
+from conclave.auditing import AuditLog
 from conclave.crypto import Keyring, UndecipherableSecret, new_key
 from conclave.db import Database
 from conclave.errors import EncryptionKeyMissing, UrlRefused
@@ -67,6 +68,7 @@ def build(
 ) -> ProviderService:
     return ProviderService(
         database,
+        AuditLog(),
         keys,
         OutgoingGuard(own_ports=frozenset({8000}), resolver=to_loopback),
         probe or Probe(),
