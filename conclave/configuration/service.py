@@ -31,6 +31,7 @@ from schema.domain.mail import MailSettings
 from schema.domain.settings import KeptSetting, SettingValue
 
 _HIDDEN = "****"
+_MAIL = tuple(f"email.smtp_{part}" for part in ("host", "port", "user", "password", "from"))
 Values = Mapping[Home, Mapping[str, KeptSetting]]
 
 
@@ -122,7 +123,7 @@ class ConfigurationService:
 
     async def maintenance(self) -> bool:
         """Whether only administrators may write just now: as last known while nobody can say."""
-        kept = await self._plain.current()
+        kept = await self._plain.current(MAINTENANCE_MODE.name)
         return kept[MAINTENANCE_MODE.name].value is True
 
     async def mail_settings(self) -> MailSettings | None:
@@ -130,7 +131,7 @@ class ConfigurationService:
 
         Raises `UndecipherableSecret` where the stored password does not open.
         """
-        kept = await self._plain.current()
+        kept = await self._plain.current(*_MAIL)
         if not kept["email.smtp_password"].is_readable:
             raise UndecipherableSecret("The stored mail password does not open.")
         host = _text(kept["email.smtp_host"])

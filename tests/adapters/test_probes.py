@@ -231,6 +231,17 @@ async def test_a_directory_that_gives_back_something_else_is_unhealthy(
     assert os.listdir(tmp_path) == []
 
 
+async def test_a_directory_that_nothing_can_be_deleted_in_is_unhealthy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(Unavailable, match="Permission denied"):
+        await DirectoryProbe(tmp_path).check()
+
+
 @pytest.mark.parametrize(
     ("status", "reason"),
     [(200, None), (403, None), (404, "bucket"), (503, "answered 503")],
