@@ -28,6 +28,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+keys_app = typer.Typer(help="The keys of ENCRYPTION_KEY.", no_args_is_help=True)
+app.add_typer(keys_app, name="keys")
+
 DataDir = Annotated[
     Path | None,
     typer.Option(
@@ -193,6 +196,46 @@ def doctor(data_dir: DataDir = None) -> None:
         typer.echo(f"{mark}  {finding.subject}: {finding.detail}")
     if any(finding.good is False for finding in findings):
         raise typer.Exit(1)
+
+
+@keys_app.command("rotate")
+def rotate_keys(data_dir: DataDir = None) -> None:
+    """Make a new key and seal everything that is stored with it, while the product runs.
+
+    With ENCRYPTION_KEY in the environment no key is made: everything is sealed with the first.
+    """
+    from conclave.runtime import keys_command
+
+    with _refusing():
+        site = keys_command.Site.find(_settings(), _data_dir(data_dir))
+        if not asyncio.run(keys_command.rotate(site, typer.echo)):
+            raise typer.Exit(1)
+
+
+@keys_app.command("list")
+def list_keys(data_dir: DataDir = None) -> None:
+    """Show the keys by their ids, which one writes, and how many rows each still seals."""
+    from conclave.runtime import keys_command
+
+    with _refusing():
+        site = keys_command.Site.find(_settings(), _data_dir(data_dir))
+        asyncio.run(keys_command.show(site, typer.echo))
+
+
+@keys_app.command("retire")
+def retire_keys(
+    data_dir: DataDir = None,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Take them out; without it they stay.")
+    ] = False,
+) -> None:
+    """Take the keys that seal no row any more out of secrets.env."""
+    from conclave.runtime import keys_command
+
+    with _refusing():
+        site = keys_command.Site.find(_settings(), _data_dir(data_dir))
+        if not asyncio.run(keys_command.retire(site, typer.echo, really=yes)):
+            raise typer.Exit(1)
 
 
 def _settings() -> Settings:

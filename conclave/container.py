@@ -7,7 +7,7 @@ process never carries it.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
@@ -25,13 +25,14 @@ from conclave.adapters.llm.probe import HttpProviderProbe
 from conclave.adapters.llm.routing import RoutingGateway
 from conclave.adapters.net.guard import OutgoingGuard, parse_allow
 from conclave.agents.service import AgentService
+from conclave.auditing import AuditLog
 from conclave.circles.service import CircleService
 from conclave.conversations.control import CircleConversations
 from conclave.conversations.dispatch import TARGET_KIND, ConversationDispatch
 from conclave.conversations.record import ConversationRecord
 from conclave.conversations.service import ConversationService
 from conclave.conversations.turns import TurnService
-from conclave.crypto import Keyring
+from conclave.crypto import KeyFile, Keyring
 from conclave.db import Database
 from conclave.events import EventLog
 from conclave.health.service import HealthService
@@ -39,8 +40,14 @@ from conclave.identity.authenticator import CredentialAuthenticator
 from conclave.mailbox import Mailbox
 from conclave.memories.service import MemoryService
 from conclave.outbox.relay import Relay
-from conclave.ports import Authenticator, EventBus, WorkflowEngine
+from conclave.ports import Authenticator, EventBus, SecretReferences, WorkflowEngine
+from conclave.providers import repository as provider_rows
 from conclave.providers.service import ProviderService
+from conclave.resealing import SealedPlace
+from conclave.secrets import repository as secret_rows
+from conclave.secrets.notices import ExpiryNotices
+from conclave.secrets.references import VaultReferences
+from conclave.secrets.service import SecretService
 from conclave.security.service import SecurityService
 from conclave.settings import Settings
 from workflows.client import connect
@@ -68,6 +75,9 @@ class Core:
     health: HealthService
     authenticator: Authenticator
     security: SecurityService
+    secrets: SecretService
+    references: SecretReferences
+    expiry_notices: ExpiryNotices
     _stack: AsyncExitStack
 
     async def close(self) -> None:
@@ -116,7 +126,18 @@ async def build_core(
         watchers,
         advance_wait_seconds=settings.advance_wait_seconds,
     )
+    references = VaultReferences(db, keys)
     guard = OutgoingGuard(allow=parse_allow(settings.outgoing_allow), own_ports=own_ports(settings))
+    providers = ProviderService(
+        db,
+        keys,
+        guard,
+        HttpProviderProbe(guard),
+        PriceMapCatalogue(),
+        environment,
+        settings,
+        references,
+    )
     return Core(
         settings=settings,
         db=db,
@@ -130,12 +151,13 @@ async def build_core(
         circles=CircleService(db, events, CircleConversations(events, dispatch, conversations)),
         conversations=conversations,
         memories=MemoryService(db, events),
-        providers=ProviderService(
-            db, keys, guard, HttpProviderProbe(guard), PriceMapCatalogue(), environment, settings
-        ),
+        providers=providers,
         health=HealthService(db, engine, settings.conclave_data_dir),
         authenticator=CredentialAuthenticator(_revealed(settings.gateway_token)),
         security=SecurityService(),
+        secrets=SecretService(db, keys, AuditLog(), users=[providers]),
+        references=references,
+        expiry_notices=ExpiryNotices(db, events),
         _stack=stack,
     )
 
@@ -168,7 +190,15 @@ def keyring(settings: Settings) -> Keyring | None:
     """Return the keys of ENCRYPTION_KEY, None where it is not set."""
     if settings.encryption_key is None:
         return None
-    return Keyring.parse(settings.encryption_key.get_secret_value())
+    file = settings.conclave_secrets_file
+    return Keyring.parse(
+        settings.encryption_key.get_secret_value(), None if file is None else KeyFile(file)
+    )
+
+
+def sealed_places() -> Sequence[SealedPlace]:
+    """Return every place where something is sealed: what `conclave keys rotate` seals again."""
+    return (*secret_rows.SEALED_PLACES, *provider_rows.SEALED_PLACES)
 
 
 async def temporal_client(settings: Settings, *, lazy: bool = False) -> Client:

@@ -10,7 +10,9 @@ import base64
 import binascii
 import hashlib
 import os
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -30,50 +32,85 @@ class UndecipherableSecret(ConclaveError):
     code = "undecipherable_secret"
 
 
-class Keyring:
-    """The keys of ENCRYPTION_KEY: the first one seals, all open."""
+class KeyFile:
+    """The file ENCRYPTION_KEY was read from (`NAME=value` lines): where new keys appear."""
 
-    def __init__(self, keys: Sequence[bytes]) -> None:
+    NAME = "ENCRYPTION_KEY"
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._seen: tuple[int, int, int] | None = None
+
+    def news(self) -> list[bytes]:
+        """Return the file's keys if it changed since it was last read, else none.
+
+        A file that is missing or cannot be read has no news: the keys at hand still hold.
+        """
+        try:
+            status = self._path.stat()
+            seen = (status.st_mtime_ns, status.st_ino, status.st_size)
+            if seen == self._seen:
+                return []
+            lines = self._path.read_text(encoding="utf-8").splitlines()
+            values = [value for line in lines if (value := _assigned(line, self.NAME)) is not None]
+            keys = parse_keys(values[-1]) if values else []
+        except (OSError, ValueError):
+            return []
+        self._seen = seen
+        return keys
+
+
+class Keyring:
+    """The keys of ENCRYPTION_KEY: the first one seals, all open.
+
+    With a `KeyFile` it learns new keys while it is in use: at once when a value names a key it
+    does not know, and within `LOOK_SECONDS` for sealing. The file's first key seals from then on;
+    no key is forgotten before the process ends.
+    """
+
+    LOOK_SECONDS = 1.0
+
+    def __init__(
+        self,
+        keys: Sequence[bytes],
+        file: KeyFile | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         if not keys:
             raise ValueError("ENCRYPTION_KEY is empty")
         self._ciphers = {key_id(key): AESGCM(key) for key in keys}
         self._first = key_id(keys[0])
+        self._file = file
+        self._clock = clock
+        self._looked_at = float("-inf")
 
     @classmethod
-    def parse(cls, text: str) -> Keyring:
+    def parse(cls, text: str, file: KeyFile | None = None) -> Keyring:
         """Read a comma list of base64 keys, each of 32 bytes. Raises ValueError."""
-        keys: list[bytes] = []
-        for part in filter(None, (piece.strip() for piece in text.split(","))):
-            try:
-                key = base64.b64decode(part.replace("-", "+").replace("_", "/"), validate=True)
-            except binascii.Error:
-                raise ValueError("ENCRYPTION_KEY is not base64") from None
-            if len(key) != KEY_BYTES:
-                raise ValueError(f"ENCRYPTION_KEY must be {KEY_BYTES} bytes, base64 encoded")
-            keys.append(key)
-        return cls(keys)
+        return cls(parse_keys(text), file)
 
     @property
     def writing_key_id(self) -> bytes:
-        """The id of the key that seals."""
+        """The id of the key that seals just now."""
+        self._look()
         return self._first
 
     def seal_bytes(self, plain: bytes, context: bytes) -> bytes:
         """Encrypt; `context` is authenticated with it."""
         nonce = os.urandom(_NONCE_BYTES)
-        cipher = self._ciphers[self._first]
-        return _VERSION + self._first + nonce + cipher.encrypt(nonce, plain, context)
+        identity = self.writing_key_id
+        return _VERSION + identity + nonce + self._ciphers[identity].encrypt(nonce, plain, context)
 
     def open_bytes(self, sealed: bytes, context: bytes) -> bytes:
         """Decrypt. Raises `UndecipherableSecret`."""
-        identity = sealed[1 : 1 + _ID_BYTES]
-        cipher = self._ciphers.get(identity)
+        cipher = self._cipher(key_id_of(sealed))
         if sealed[:1] != _VERSION or cipher is None:
             raise UndecipherableSecret("A stored secret was sealed with a key that is not at hand.")
         nonce = sealed[1 + _ID_BYTES : _HEADER_BYTES]
         try:
             return cipher.decrypt(nonce, sealed[_HEADER_BYTES:], context)
-        except InvalidTag:
+        except (InvalidTag, ValueError):
             raise UndecipherableSecret("A stored secret does not open: it was altered.") from None
 
     def seal(self, plain: str, *, context: str) -> bytes:
@@ -83,6 +120,47 @@ class Keyring:
     def open(self, sealed: bytes, *, context: str) -> str:
         """Decrypt a text. Raises `UndecipherableSecret`."""
         return self.open_bytes(sealed, context.encode()).decode()
+
+    def _cipher(self, identity: bytes) -> AESGCM | None:
+        cipher = self._ciphers.get(identity)
+        if cipher is None and len(identity) == _ID_BYTES:
+            self._learn()
+            cipher = self._ciphers.get(identity)
+        return cipher
+
+    def _look(self) -> None:
+        """Learn, at most once in `LOOK_SECONDS`: sealing asks each time."""
+        if self._file is not None and self._clock() - self._looked_at >= self.LOOK_SECONDS:
+            self._learn()
+
+    def _learn(self) -> None:
+        """Take over what the file says, if it changed. Costs one stat where it did not."""
+        if self._file is None:
+            return
+        self._looked_at = self._clock()
+        keys = self._file.news()
+        if keys:
+            self._ciphers |= {key_id(key): AESGCM(key) for key in keys}
+            self._first = key_id(keys[0])
+
+
+def parse_keys(text: str) -> list[bytes]:
+    """Read a comma list of base64 keys, each of 32 bytes. Raises ValueError."""
+    keys: list[bytes] = []
+    for part in filter(None, (piece.strip() for piece in text.split(","))):
+        try:
+            key = base64.b64decode(part.replace("-", "+").replace("_", "/"), validate=True)
+        except binascii.Error:
+            raise ValueError("ENCRYPTION_KEY is not base64") from None
+        if len(key) != KEY_BYTES:
+            raise ValueError(f"ENCRYPTION_KEY must be {KEY_BYTES} bytes, base64 encoded")
+        keys.append(key)
+    return keys
+
+
+def key_id_of(sealed: bytes) -> bytes:
+    """Return the id of the key that sealed a value; shorter where it is no sealed value."""
+    return sealed[1 : 1 + _ID_BYTES]
 
 
 def key_id(key: bytes) -> bytes:
@@ -100,3 +178,9 @@ def mask_key(secret: str | None) -> str | None:
     if not secret:
         return None
     return f"{secret[:4]}...{secret[-3:]}" if len(secret) >= 12 else "..."
+
+
+def _assigned(line: str, name: str) -> str | None:
+    """Return what a `NAME=value` line assigns to `name`."""
+    found, separator, value = line.partition("=")
+    return value.strip() if separator and found.strip() == name else None

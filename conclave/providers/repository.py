@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from pydantic import JsonValue
 from sqlalchemy import func, select
@@ -10,15 +10,25 @@ from sqlalchemy.dialects.postgresql import insert
 
 from conclave.db import Transaction
 from conclave.providers.shapes import StoredProvider
+from conclave.resealing import SealedColumn
 from schema.tables.settings import ProviderRow, SettingRow
 
 _COLUMNS = (
     ProviderRow.name,
     ProviderRow.api_key,
+    ProviderRow.secret_name,
     ProviderRow.base_url,
     ProviderRow.default_model,
     ProviderRow.updated_at,
 )
+
+
+def key_context(name: int | str) -> str:
+    """Return what a sealed API key is bound to."""
+    return f"provider:{name}"
+
+
+SEALED_PLACES = (SealedColumn(ProviderRow, ProviderRow.name, ProviderRow.api_key, key_context),)
 
 
 class ProviderRepository:
@@ -40,6 +50,15 @@ class ProviderRepository:
             set_={**values, "updated_at": func.clock_timestamp()},
         )
         await tx.conn.execute(statement)
+
+    async def using_secret(self, tx: Transaction, secret_name: str) -> Sequence[str]:
+        """Return the providers whose key is this secret."""
+        rows = await tx.conn.execute(
+            select(ProviderRow.name)
+            .where(ProviderRow.secret_name == secret_name)
+            .order_by(ProviderRow.name)
+        )
+        return rows.scalars().all()
 
     async def ping(self, tx: Transaction) -> None:
         """Ask for nothing: a pooled connection may have died unseen."""

@@ -14,10 +14,11 @@ from conclave.adapters.llm.catalogue import PriceMapCatalogue
 from conclave.adapters.net.guard import OutgoingGuard
 from conclave.crypto import Keyring, UndecipherableSecret, new_key
 from conclave.db import Database
-from conclave.errors import Invalid, UrlRefused
+from conclave.errors import EncryptionKeyMissing, Invalid, UrlRefused
 from conclave.providers.commands import UpdateApplication, UpdateProvider
-from conclave.providers.errors import EncryptionKeyMissing, ProviderNotFound
+from conclave.providers.errors import ProviderNotFound
 from conclave.providers.service import ProviderService
+from conclave.secrets.references import VaultReferences
 from conclave.settings import Settings
 from schema.domain.providers import ProviderAccess, ProviderName
 
@@ -75,6 +76,7 @@ def build(
         PriceMapCatalogue(),
         environment or {},
         Settings(database_url=str(database.engine.url.render_as_string(hide_password=False))),
+        VaultReferences(database, keys, clock=clock),
         clock=clock,
     )
 
