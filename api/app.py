@@ -25,6 +25,7 @@ from api.gathering.routes import settings as settings_routes
 from api.middleware import BodyLimit, Head, RequestContext, TrailingSlash
 from api.platform.dialect import PLATFORM
 from api.platform.routes import health as platform_health
+from api.platform.routes import secrets
 from api.security import Gate, check_bind
 from api.stream import running_hub
 from conclave.container import Core, build_core
@@ -44,6 +45,7 @@ ROUTERS = (
     websockets.router,
     settings_routes.router,
     platform_health.router,
+    secrets.router,
     codec.router,
     reference.router,
 )
@@ -60,6 +62,7 @@ _TAGS = [
     {"name": "Conversations", "description": "What agents say to each other and to you."},
     {"name": "Memory", "description": "What agents and teams are to remember."},
     {"name": "Settings", "description": "Model providers and the application's own settings."},
+    {"name": "Secrets", "description": "Values that are kept encrypted and used by name."},
 ]
 
 

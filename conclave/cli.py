@@ -207,8 +207,7 @@ def rotate_keys(data_dir: DataDir = None) -> None:
     from conclave.runtime import keys_command
 
     with _refusing():
-        site = keys_command.Site.find(_settings(), _data_dir(data_dir))
-        if not asyncio.run(keys_command.rotate(site, typer.echo)):
+        if not keys_command.rotate(_settings(), _data_dir(data_dir), typer.echo):
             raise typer.Exit(1)
 
 
@@ -218,8 +217,7 @@ def list_keys(data_dir: DataDir = None) -> None:
     from conclave.runtime import keys_command
 
     with _refusing():
-        site = keys_command.Site.find(_settings(), _data_dir(data_dir))
-        asyncio.run(keys_command.show(site, typer.echo))
+        keys_command.show(_settings(), _data_dir(data_dir), typer.echo)
 
 
 @keys_app.command("retire")
@@ -233,8 +231,7 @@ def retire_keys(
     from conclave.runtime import keys_command
 
     with _refusing():
-        site = keys_command.Site.find(_settings(), _data_dir(data_dir))
-        if not asyncio.run(keys_command.retire(site, typer.echo, really=yes)):
+        if not keys_command.retire(_settings(), _data_dir(data_dir), typer.echo, really=yes):
             raise typer.Exit(1)
 
 

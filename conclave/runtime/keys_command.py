@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import fcntl
 import os
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -60,7 +62,24 @@ class Site:
         return await _with_resealer(self, self.keys, lambda resealer: resealer.census())
 
 
-async def rotate(site: Site, say: Say) -> bool:
+def rotate(settings: Settings, data_dir: Path, say: Say) -> bool:
+    """Put a new key first and seal everything with it; see `_rotate`. Raises `KeysUnusable`."""
+    with _alone(data_dir):
+        return asyncio.run(_rotate(Site.find(settings, data_dir), say))
+
+
+def show(settings: Settings, data_dir: Path, say: Say) -> None:
+    """Say which keys there are, which one writes, and how many rows each seals."""
+    asyncio.run(_show(Site.find(settings, data_dir), say))
+
+
+def retire(settings: Settings, data_dir: Path, say: Say, *, really: bool) -> bool:
+    """Take the keys that seal no row out of the file; return whether all is as it was asked."""
+    with _alone(data_dir):
+        return asyncio.run(_retire(Site.find(settings, data_dir), say, really=really))
+
+
+async def _rotate(site: Site, say: Say) -> bool:
     """Put a new key first and seal everything with it; return whether all of it could be read.
 
     Safe while the product runs, and to be killed: the next call goes on. Running processes read
@@ -87,8 +106,7 @@ async def rotate(site: Site, say: Say) -> bool:
     return not any(report.unreadable for report in reports)
 
 
-async def show(site: Site, say: Say) -> None:
-    """Say which keys there are, which one writes, and how many rows each seals."""
+async def _show(site: Site, say: Say) -> None:
     census = await site.census()
     writing = key_id(site.keys[0])
     known = [key_id(key) for key in site.keys]
@@ -100,8 +118,7 @@ async def show(site: Site, say: Say) -> None:
         say(f"{_name(identity)}  {mark if identity in known else 'not at hand'}  {rows}")
 
 
-async def retire(site: Site, say: Say, *, really: bool) -> bool:
-    """Take the keys that seal no row out of the file; return whether it was done."""
+async def _retire(site: Site, say: Say, *, really: bool) -> bool:
     if site.file is None:
         raise KeysUnusable("ENCRYPTION_KEY comes from the environment: take keys out there.")
     used = {identity for _, identity in await site.census()}
@@ -122,6 +139,21 @@ async def retire(site: Site, say: Say, *, really: bool) -> bool:
     files.replace_secret(site.file, KeyFile.NAME, _listed(kept))
     say("Taken out. Running processes know them until they are started again.")
     return True
+
+
+@contextmanager
+def _alone(data_dir: Path) -> Generator[None]:
+    """Hold the keys: two at once would each write a list that lacks the other's new key."""
+    path = Layout(data_dir).run / "keys.lock"
+    if not path.parent.is_dir():  # nothing of ours here: `Site.find` says what is wrong
+        yield
+        return
+    with path.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise KeysUnusable("Another `conclave keys` is at work here.") from None
+        yield
 
 
 async def _with_resealer(
