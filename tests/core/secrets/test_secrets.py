@@ -270,5 +270,5 @@ async def test_expiring_secrets_come_soonest_first_and_expired_ones_on_demand(va
     assert [(one.secret.name, one.days_until_expiry) for one in found] == [("soon", 1), ("late", 7)]
     assert total == 2
     found, total = await vault.service.expiring(7, 50, 0, include_expired=True)
-    assert [(one.secret.name, one.days_until_expiry) for one in found][0] == ("gone", -1)
+    assert (found[0].secret.name, found[0].days_until_expiry) == ("gone", -1)
     assert (found[0].secret.is_expired, total) == (True, 3)
