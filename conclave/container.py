@@ -27,6 +27,7 @@ from conclave.adapters.net.guard import OutgoingGuard, parse_allow
 from conclave.agents.service import AgentService
 from conclave.auditing import AuditLog
 from conclave.circles.service import CircleService
+from conclave.configuration import sealed as configuration_sealed
 from conclave.conversations.control import CircleConversations
 from conclave.conversations.dispatch import TARGET_KIND, ConversationDispatch
 from conclave.conversations.record import ConversationRecord
@@ -36,6 +37,7 @@ from conclave.crypto import KeyFile, Keyring
 from conclave.db import Database
 from conclave.events import EventLog
 from conclave.health.service import HealthService
+from conclave.identity import sealed as identity_sealed
 from conclave.identity.authenticator import CredentialAuthenticator
 from conclave.mailbox import Mailbox
 from conclave.memories.service import MemoryService
@@ -198,7 +200,12 @@ def keyring(settings: Settings) -> Keyring | None:
 
 def sealed_places() -> Sequence[SealedPlace]:
     """Return every place where something is sealed: what `conclave keys rotate` seals again."""
-    return (*secret_rows.SEALED_PLACES, *provider_rows.SEALED_PLACES)
+    return (
+        *secret_rows.SEALED_PLACES,
+        *provider_rows.SEALED_PLACES,
+        *identity_sealed.SEALED_PLACES,
+        *configuration_sealed.SEALED_PLACES,
+    )
 
 
 async def temporal_client(settings: Settings, *, lazy: bool = False) -> Client:

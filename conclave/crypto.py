@@ -10,12 +10,13 @@ import base64
 import binascii
 import hashlib
 import os
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from conclave.errors import ConclaveError
 
@@ -63,27 +64,18 @@ class KeyFile:
 class Keyring:
     """The keys of ENCRYPTION_KEY: the first one seals, all open.
 
-    With a `KeyFile` it learns new keys while it is in use: at once when a value names a key it
-    does not know, and within `LOOK_SECONDS` for sealing. The file's first key seals from then on;
-    no key is forgotten before the process ends.
+    With a `KeyFile` it learns new keys while it is in use: it looks whether the file changed
+    (one stat, some microseconds) before it seals, and when a value names a key it does not know.
+    The file's first key seals from then on; no key is forgotten before the process ends.
     """
 
-    LOOK_SECONDS = 1.0
-
-    def __init__(
-        self,
-        keys: Sequence[bytes],
-        file: KeyFile | None = None,
-        *,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, keys: Sequence[bytes], file: KeyFile | None = None) -> None:
         if not keys:
             raise ValueError("ENCRYPTION_KEY is empty")
-        self._ciphers = {key_id(key): AESGCM(key) for key in keys}
+        self._keys = {key_id(key): key for key in keys}
+        self._ciphers = {identity: AESGCM(key) for identity, key in self._keys.items()}
         self._first = key_id(keys[0])
         self._file = file
-        self._clock = clock
-        self._looked_at = float("-inf")
 
     @classmethod
     def parse(cls, text: str, file: KeyFile | None = None) -> Keyring:
@@ -93,8 +85,23 @@ class Keyring:
     @property
     def writing_key_id(self) -> bytes:
         """The id of the key that seals just now."""
-        self._look()
+        self._learn()
         return self._first
+
+    def derive(self, identity: bytes, use: bytes) -> bytes | None:
+        """Return a key for one use alone (HKDF-SHA-256, no salt, `use` as its info).
+
+        None where the key of that id is not at hand.
+        """
+        if self._cipher(identity) is None:
+            return None
+        return _derived(self._keys[identity], use)
+
+    def subkeys(self, purpose: str) -> Sequence[bytes]:
+        """Return a key of 32 bytes for another purpose from each key, that of the writing one
+        first. Ask again for each use: keys are learnt."""
+        self._learn()
+        return [_derived(key, purpose.encode()) for key in self._keys.values()]
 
     def seal_bytes(self, plain: bytes, context: bytes) -> bytes:
         """Encrypt; `context` is authenticated with it."""
@@ -128,20 +135,18 @@ class Keyring:
             cipher = self._ciphers.get(identity)
         return cipher
 
-    def _look(self) -> None:
-        """Learn, at most once in `LOOK_SECONDS`: sealing asks each time."""
-        if self._file is not None and self._clock() - self._looked_at >= self.LOOK_SECONDS:
-            self._learn()
-
     def _learn(self) -> None:
         """Take over what the file says, if it changed. Costs one stat where it did not."""
-        if self._file is None:
-            return
-        self._looked_at = self._clock()
-        keys = self._file.news()
+        keys = [] if self._file is None else self._file.news()
         if keys:
-            self._ciphers |= {key_id(key): AESGCM(key) for key in keys}
+            # The file's order counts; what it no longer has stays at the end.
+            self._keys = {key_id(key): key for key in keys} | self._keys
+            self._ciphers |= {identity: AESGCM(key) for identity, key in self._keys.items()}
             self._first = key_id(keys[0])
+
+
+def _derived(key: bytes, use: bytes) -> bytes:
+    return HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=None, info=use).derive(key)
 
 
 def parse_keys(text: str) -> list[bytes]:

@@ -1,17 +1,20 @@
 """Sealing again what is stored under an older key of ENCRYPTION_KEY, while the product runs.
 
-Whatever keeps sealed values describes each place as a `SealedPlace`, a `SealedColumn` as a rule;
-`conclave.container.sealed_places` names them all.
+Whatever keeps sealed values describes each place as a `SealedPlace`, a `SealedColumn` or a
+`SealedDocument` as a rule; `conclave.container.sealed_places` names them all.
 """
 
 from __future__ import annotations
 
+from base64 import b64decode, b64encode
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from sqlalchemy import LargeBinary, bindparam, select, update
+from pydantic import JsonValue
+from sqlalchemy import LargeBinary, bindparam, select, type_coerce, update
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import InstrumentedAttribute
 
 from conclave.crypto import Keyring, UndecipherableSecret, key_id_of
@@ -92,6 +95,60 @@ class SealedColumn:
         )
         result = await tx.conn.execute(statement, {"old": value.sealed, "new": sealed})
         return result.rowcount == 1
+
+
+class SealedDocument:
+    """A JSON column, some of whose values are `{"sealed": base64}`; the others are left alone."""
+
+    FIELD = "sealed"
+
+    def __init__(
+        self,
+        row: type[Base],
+        key: InstrumentedAttribute[int] | InstrumentedAttribute[str],
+        column: InstrumentedAttribute[JsonValue],
+        context: Callable[[Key], str],
+    ) -> None:
+        self._row = row
+        self._key = key
+        self._column = column
+        self._context = context
+
+    @property
+    def name(self) -> str:
+        """Return `table.column`."""
+        return f"{self._row.__tablename__}.{self._column.key}"
+
+    def context(self, key: Key) -> str:
+        """Return the context the value of this row is sealed with."""
+        return self._context(key)
+
+    async def page(self, tx: Transaction, after: Key | None, limit: int) -> Sequence[SealedValue]:
+        """Return the next rows that hold a sealed value, by key."""
+        sealed = type_coerce(self._column, JSONB)[self.FIELD].astext
+        statement = select(self._key, sealed).where(sealed.is_not(None))
+        if after is not None:
+            statement = statement.where(self._key > after)
+        rows = await tx.conn.execute(statement.order_by(self._key).limit(limit))
+        return [SealedValue(key, _decoded(text)) for key, text in rows]
+
+    async def replace(self, tx: Transaction, value: SealedValue, sealed: bytes) -> bool:
+        """Compare and set."""
+        here = type_coerce(self._column, JSONB)[self.FIELD].astext
+        statement = (
+            update(self._row)
+            .where(self._key == value.key, here == b64encode(value.sealed).decode())
+            .values({self._column: {self.FIELD: b64encode(sealed).decode()}})
+        )
+        return (await tx.conn.execute(statement)).rowcount == 1
+
+
+def _decoded(text: str) -> bytes:
+    """Return the bytes; none where it is no base64, which then counts as unreadable."""
+    try:
+        return b64decode(text, validate=True)
+    except ValueError:
+        return b""
 
 
 @dataclass

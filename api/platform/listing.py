@@ -1,6 +1,7 @@
-"""Lists of the platform dialect: a bare array, with the number of all rows in X-Total-Count."""
+"""Lists of the platform dialect: a bare array, with the number of all rows in X-Total-Count.
 
-from __future__ import annotations
+Annotations are evaluated here: those of `read` name a variable that only its maker knows.
+"""
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass

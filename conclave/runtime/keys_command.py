@@ -23,8 +23,9 @@ from conclave.runtime.plan import Layout
 from conclave.runtime.postgres import Postgres
 from conclave.settings import Settings
 
-UNTIL_EVERYBODY_WRITES_WITH_IT = Keyring.LOOK_SECONDS + 0.5
-"""Seconds between a new key in the file and the moment no process seals with the old one."""
+UNTIL_STORED_SECONDS = 1.0
+"""Whoever seals after the file has changed does it with the new key; what was sealed just before
+is in the database by then."""
 Say = Callable[[str], None]
 T = TypeVar("T")
 Census = Counter[tuple[str, bytes]]
@@ -95,13 +96,13 @@ async def _rotate(site: Site, say: Say) -> bool:
         keys = [*parse_keys(new_key()), *keys]
         files.replace_secret(site.file, KeyFile.NAME, _listed(keys))
         say(f"New key {_name(key_id(keys[0]))} stands first in {site.file}.")
-        await asyncio.sleep(UNTIL_EVERYBODY_WRITES_WITH_IT)
+        await asyncio.sleep(UNTIL_STORED_SECONDS)
     reports = await _with_resealer(site, keys, lambda resealer: resealer.run())
     for report in reports:
         say(_line(report))
     say(
-        "The older keys stay in the list: histories of workflows, and backups, still need them. "
-        "`conclave keys list` says what is sealed with which."
+        "The older keys stay in the list: histories of workflows, seals of the audit log and "
+        "backups still need them. `conclave keys list` says what is sealed with which."
     )
     return not any(report.unreadable for report in reports)
 
@@ -130,7 +131,9 @@ async def _retire(site: Site, say: Say, *, really: bool) -> bool:
     names = ", ".join(_name(key_id(key)) for key in idle)
     say(
         f"No row is sealed with {names}. Workflow histories of Temporal's retention time may be, "
-        "and so may backups: what is sealed with a key that is gone cannot be read again."
+        "and so may backups: what is sealed with a key that is gone cannot be read again. API "
+        "keys that were not used since the rotation stop working, and seals of the audit log made "
+        "under it can no longer be checked."
     )
     if not really:
         say("Nothing was changed: say --yes to take them out.")

@@ -12,13 +12,6 @@ from conclave.crypto import KeyFile, Keyring, UndecipherableSecret, key_id_of, n
 OLD, NEW = new_key(), new_key()
 
 
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 def write(path: Path, keys: str) -> None:
     """As the runtime does: the file is replaced, never half written."""
     fresh = path.with_suffix(".new")
@@ -26,9 +19,9 @@ def write(path: Path, keys: str) -> None:
     fresh.replace(path)
 
 
-def ring(path: Path, clock: Clock) -> Keyring:
+def ring(path: Path) -> Keyring:
     """A process that was started with the old key alone."""
-    return Keyring(parse_keys(OLD), KeyFile(path), clock=clock)
+    return Keyring(parse_keys(OLD), KeyFile(path))
 
 
 @pytest.fixture
@@ -37,9 +30,8 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_what_a_new_key_sealed_opens_at_once_in_a_process_with_the_old_one(path: Path):
-    clock = Clock()
     write(path, OLD)
-    running = ring(path, clock)
+    running = ring(path)
     assert running.open(running.seal("a", context="c"), context="c") == "a"
 
     write(path, f"{NEW},{OLD}")
@@ -47,15 +39,11 @@ def test_what_a_new_key_sealed_opens_at_once_in_a_process_with_the_old_one(path:
     assert running.open(Keyring.parse(NEW).seal("b", context="c"), context="c") == "b"
 
 
-def test_it_seals_with_the_files_first_key_within_a_second(path: Path):
-    clock = Clock()
+def test_it_seals_with_the_files_first_key_at_once(path: Path):
     write(path, OLD)
-    running = ring(path, clock)
+    running = ring(path)
     before = running.seal("a", context="c")
     write(path, f"{NEW},{OLD}")
-    clock.now += 0.9
-    assert key_id_of(running.seal("a", context="c")) == key_id_of(before)
-    clock.now += 0.1
     after = running.seal("a", context="c")
     assert key_id_of(after) == Keyring.parse(NEW).writing_key_id
     assert running.open(before, context="c") == "a"
@@ -63,21 +51,21 @@ def test_it_seals_with_the_files_first_key_within_a_second(path: Path):
 
 def test_a_process_that_starts_with_an_outdated_environment_seals_with_the_new_key(path: Path):
     write(path, f"{NEW},{OLD}")
-    started = ring(path, Clock())
+    started = ring(path)
     assert started.writing_key_id == Keyring.parse(NEW).writing_key_id
 
 
 @pytest.mark.parametrize("content", ["", "ENCRYPTION_KEY=", "ENCRYPTION_KEY=broken", "OTHER=1"])
 def test_a_file_without_keys_changes_nothing(path: Path, content: str):
     path.write_text(content)
-    running = ring(path, Clock())
+    running = ring(path)
     assert running.writing_key_id == Keyring.parse(OLD).writing_key_id
     with pytest.raises(UndecipherableSecret):
         running.open(Keyring.parse(NEW).seal("b", context="c"), context="c")
 
 
 def test_a_missing_file_changes_nothing(path: Path):
-    running = ring(path, Clock())
+    running = ring(path)
     assert running.open(running.seal("a", context="c"), context="c") == "a"
 
 
@@ -85,7 +73,7 @@ def test_an_unknown_key_reads_the_file_only_where_it_changed(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     write(path, OLD)
-    running = ring(path, Clock())
+    running = ring(path)
     foreign = Keyring.parse(NEW).seal("b", context="c")
     reads: list[Path] = []
     read_text = Path.read_text
@@ -111,3 +99,16 @@ def test_a_value_opens_in_its_own_place_only():
     keys = Keyring.parse(OLD)
     with pytest.raises(UndecipherableSecret):
         keys.open(keys.seal("a", context="here"), context="there")
+
+
+def test_keys_for_other_uses_are_learnt_too_and_none_is_forgotten(path: Path):
+    write(path, OLD)
+    running = ring(path)
+    [before] = running.subkeys("use")
+    write(path, NEW)
+
+    assert running.subkeys("use") == [*Keyring.parse(NEW).subkeys("use"), before]
+    assert running.subkeys("use") != running.subkeys("another use")
+    new_id = Keyring.parse(NEW).writing_key_id
+    assert ring(path).derive(new_id, b"use") == Keyring.parse(NEW).derive(new_id, b"use")
+    assert running.derive(b"none", b"use") is None

@@ -13,7 +13,7 @@ from schema.domain.secrets import ExpiringSecret, Secret, ShownSecret
 
 MASK = "********"
 
-Value = Annotated[str, Field(min_length=1, max_length=65_536, repr=False)]
+Value = Annotated[str, StringConstraints(min_length=1, max_length=65_536)]
 Category = Annotated[
     str,
     StringConstraints(strip_whitespace=True, min_length=1, max_length=100),
@@ -26,7 +26,7 @@ class SecretIn(BaseModel):
     """A new secret."""
 
     name: Name
-    value: Value
+    value: Value = Field(repr=False)
     category: Category = "general"
     description: Description | None = None
     expires_at: Timestamp | None = None
@@ -40,7 +40,7 @@ class SecretPut(BaseModel):
     """What is left out stays; null clears `description` and `expires_at`."""
 
     name: Name | None = None
-    value: Value | None = None
+    value: Value | None = Field(default=None, repr=False)
     category: Category | None = None
     description: Description | None = None
     expires_at: Timestamp | None = None
@@ -55,7 +55,7 @@ class SecretPut(BaseModel):
 class SecretRotate(BaseModel):
     """A new value, or how long a random one shall be."""
 
-    value: Value | None = None
+    value: Value | None = Field(default=None, repr=False)
     length: Annotated[int, Field(ge=16, le=128, description="Characters of a random value")] = 32
     expires_at: Timestamp | None = None
 
