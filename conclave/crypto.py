@@ -9,9 +9,13 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import html
+import json
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import quote, quote_plus
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -24,6 +28,7 @@ KEY_BYTES = 32
 _VERSION = b"\x01"
 _ID_BYTES = 4
 _NONCE_BYTES = 12
+_LONG_RUN = re.compile(r"[A-Za-z0-9]{12,}")
 _HEADER_BYTES = len(_VERSION) + _ID_BYTES + _NONCE_BYTES
 
 
@@ -183,6 +188,26 @@ def mask_key(secret: str | None) -> str | None:
     if not secret:
         return None
     return f"{secret[:4]}...{secret[-3:]}" if len(secret) >= 12 else "..."
+
+
+def blank_out(text: str, secrets: Sequence[str | None]) -> str:
+    """Return `text` without the secrets, also as others write them: escaped, encoded, in hex.
+
+    A long run of letters and digits of a secret is blanked wherever it stands, so that no escape
+    that is not thought of here lets it through.
+    """
+    spellings = {one for secret in filter(None, secrets) for one in _spellings(secret)}
+    for spelling in sorted(spellings, key=len, reverse=True):
+        text = text.replace(spelling, "***")
+    return text
+
+
+def _spellings(secret: str) -> set[str]:
+    raw = secret.encode()
+    escaped = {json.dumps(secret)[1:-1], repr(secret)[1:-1], html.escape(secret)}
+    quoted = {quote(secret), quote(secret, safe=""), quote_plus(secret)}
+    encoded = {raw.hex(), raw.hex().upper(), base64.b64encode(raw).decode()}
+    return {secret} | escaped | quoted | encoded | set(_LONG_RUN.findall(secret))
 
 
 def _assigned(line: str, name: str) -> str | None:

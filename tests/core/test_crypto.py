@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import base64
+import html
+import json
 import os
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
-from conclave.crypto import KeyFile, Keyring, UndecipherableSecret, key_id_of, new_key, parse_keys
+from conclave.crypto import (
+    KeyFile,
+    Keyring,
+    UndecipherableSecret,
+    blank_out,
+    key_id_of,
+    new_key,
+    parse_keys,
+)
 
 OLD, NEW = new_key(), new_key()
 
@@ -112,3 +124,31 @@ def test_keys_for_other_uses_are_learnt_too_and_none_is_forgotten(path: Path):
     new_id = Keyring.parse(NEW).writing_key_id
     assert ring(path).derive(new_id, b"use") == Keyring.parse(NEW).derive(new_id, b"use")
     assert running.derive(b"none", b"use") is None
+
+
+@pytest.mark.parametrize("secret", ["hunter2", "a\"b/ü&c%='d", "key7Qm1VtZx9KpR4"])
+def test_a_secret_is_blanked_out_of_a_text_however_it_is_written(secret: str):
+    raw = secret.encode()
+    for spelling in (
+        secret,
+        json.dumps({"message": secret}),
+        repr(secret),
+        quote(secret),
+        quote(secret, safe=""),
+        html.escape(secret),
+        raw.hex(),
+        base64.b64encode(raw).decode(),
+    ):
+        shown = blank_out(f"before {spelling} after", [None, "", secret])
+        assert "***" in shown
+        assert shown.startswith("before ")
+        assert shown.endswith(" after")
+        assert secret not in shown
+
+
+def test_a_long_run_of_a_secret_is_blanked_under_any_escape():
+    assert blank_out("\\x22hunter2hunter2\\x22", ['"hunter2hunter2"']) == "\\x22***\\x22"
+
+
+def test_a_text_without_the_secret_stays_as_it_is():
+    assert blank_out("all is well", ["hunter2", None, ""]) == "all is well"
