@@ -25,7 +25,7 @@ from api.gathering.routes import (
 from api.gathering.routes import settings as settings_routes
 from api.middleware import BodyLimit, Head, RequestContext, TrailingSlash
 from api.platform.dialect import PLATFORM
-from api.platform.routes import api_keys, audit, auth, sessions, users
+from api.platform.routes import api_keys, audit, auth, secrets, sessions, users
 from api.platform.routes import health as platform_health
 from api.platform.routes import ip_rules as platform_ip_rules
 from api.platform.routes import security as platform_security
@@ -61,6 +61,7 @@ ROUTERS = (
     users.router,
     sessions.router,
     audit.router,
+    secrets.router,
     codec.router,
     reference.router,
 )
@@ -80,6 +81,7 @@ _TAGS = [
     {"name": "Admin", "description": "What administrators look after, and the audit log."},
     {"name": "Settings", "description": "Model providers and the application's own settings."},
     {"name": "Security", "description": "Who may call, from where, and with what."},
+    {"name": "Secrets", "description": "Values that are kept encrypted and used by name."},
 ]
 
 

@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Match, Route
 
 from api.dialect import Dialect, Flaw, Problem, dialect_of
-from conclave.errors import ConclaveError, Invalid, TooManyRequests
+from conclave.errors import ConclaveError, Invalid, PublicFailure, TooManyRequests
 from conclave.logging import get_logger
 
 INVALID_BODY = "Invalid request body"
@@ -54,7 +54,7 @@ def _headers(error: ConclaveError) -> dict[str, str]:
 
 def problem_of(error: ConclaveError) -> Problem:
     """Translate an error of the core; of what is nobody's fault but ours, nothing is told."""
-    if error.status == 500:
+    if error.status == 500 and not isinstance(error, PublicFailure):
         return INTERNAL
     message = _printable(error.message)
     flaws: tuple[Flaw, ...] = ()
@@ -154,6 +154,7 @@ _MEANINGS = {
     422: "A value does not fit: which field, and why",
     429: "Over a rate limit; Retry-After says when to try again",
     423: "Locked after too many failures; Retry-After says for how long",
+    500: "What is stored cannot be read",
     502: "The model provider refused",
     503: "Something this service stands on cannot be reached; Retry-After says when to try again",
     504: "The model provider did not answer in time",

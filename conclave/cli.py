@@ -30,6 +30,8 @@ app = typer.Typer(
 
 audit = typer.Typer(help="The audit log.", no_args_is_help=True)
 app.add_typer(audit, name="audit")
+keys_app = typer.Typer(help="The keys of ENCRYPTION_KEY.", no_args_is_help=True)
+app.add_typer(keys_app, name="keys")
 
 DataDir = Annotated[
     Path | None,
@@ -229,6 +231,43 @@ def verify(
         if found.broken is not None:
             raise _refusal(f"BROKEN: {found.broken.message}")
         typer.echo("Nothing was altered.")
+
+
+@keys_app.command("rotate")
+def rotate_keys(data_dir: DataDir = None) -> None:
+    """Make a new key and seal everything that is stored with it, while the product runs.
+
+    With ENCRYPTION_KEY in the environment no key is made: everything is sealed with the first.
+    """
+    from conclave.runtime import keys_command
+
+    with _refusing():
+        if not keys_command.rotate(_settings(), _data_dir(data_dir), typer.echo):
+            raise typer.Exit(1)
+
+
+@keys_app.command("list")
+def list_keys(data_dir: DataDir = None) -> None:
+    """Show the keys by their ids, which one writes, and how many rows each still seals."""
+    from conclave.runtime import keys_command
+
+    with _refusing():
+        keys_command.show(_settings(), _data_dir(data_dir), typer.echo)
+
+
+@keys_app.command("retire")
+def retire_keys(
+    data_dir: DataDir = None,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Take them out; without it they stay.")
+    ] = False,
+) -> None:
+    """Take the keys that seal no row any more out of secrets.env."""
+    from conclave.runtime import keys_command
+
+    with _refusing():
+        if not keys_command.retire(_settings(), _data_dir(data_dir), typer.echo, really=yes):
+            raise typer.Exit(1)
 
 
 def _settings() -> Settings:

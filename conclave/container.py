@@ -7,7 +7,7 @@ process never carries it.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
@@ -34,6 +34,7 @@ from conclave.audit.sealer import AuditSealer
 from conclave.audit.service import AuditService
 from conclave.auditing import AuditLog
 from conclave.circles.service import CircleService
+from conclave.configuration import sealed as configuration_sealed
 from conclave.configuration.application import ApplicationService
 from conclave.configuration.health import ComponentHealthService, KnownProbe
 from conclave.configuration.plain import PlainSettings
@@ -43,19 +44,33 @@ from conclave.conversations.dispatch import TARGET_KIND, ConversationDispatch
 from conclave.conversations.record import ConversationRecord
 from conclave.conversations.service import ConversationService
 from conclave.conversations.turns import TurnService
-from conclave.crypto import Keyring
+from conclave.crypto import KeyFile, Keyring
 from conclave.db import Database
 from conclave.events import EventLog
 from conclave.health.service import HealthService
+from conclave.identity import sealed as identity_sealed
 from conclave.identity.api_keys import ApiKeyHasher, ApiKeyService
 from conclave.identity.assembly import Identity, build_identity
 from conclave.identity.passwords import Argon2Cost
 from conclave.mailbox import Mailbox
 from conclave.memories.service import MemoryService
 from conclave.outbox.relay import Relay
-from conclave.ports import Authenticator, Chore, EventBus, SecurityPolicy, WorkflowEngine
+from conclave.ports import (
+    Authenticator,
+    Chore,
+    EventBus,
+    SecretReferences,
+    SecurityPolicy,
+    WorkflowEngine,
+)
+from conclave.providers import repository as provider_rows
 from conclave.providers.home import ProviderSettingHome
 from conclave.providers.service import ProviderService
+from conclave.resealing import SealedPlace
+from conclave.secrets import repository as secret_rows
+from conclave.secrets.notices import ExpiryNotices
+from conclave.secrets.references import VaultReferences
+from conclave.secrets.service import SecretService
 from conclave.security.home import SecuritySettingHome
 from conclave.security.service import SecurityService
 from conclave.settings import Settings
@@ -92,6 +107,9 @@ class Core:
     configuration: ConfigurationService
     application: ApplicationService
     components: ComponentHealthService
+    secrets: SecretService
+    references: SecretReferences
+    expiry_notices: ExpiryNotices
     _stack: AsyncExitStack
 
     async def close(self) -> None:
@@ -146,8 +164,16 @@ async def build_core(
     )
     security = SecurityService(db, audit, settings.auth_mode)
     guard = outgoing_guard(settings, security, environment)
+    references = VaultReferences(db, keys)
     providers = ProviderService(
-        db, audit, keys, guard, HttpProviderProbe(guard), PriceMapCatalogue(), environment
+        db,
+        audit,
+        keys,
+        guard,
+        HttpProviderProbe(guard),
+        PriceMapCatalogue(),
+        environment,
+        references,
     )
     plain = PlainSettings(db, keys, settings)
     configuration = ConfigurationService(
@@ -184,6 +210,9 @@ async def build_core(
         components=ComponentHealthService(
             db, engine, configuration, SmtpProbe(), _probes(settings, environment)
         ),
+        secrets=SecretService(db, keys, audit, users=[providers]),
+        references=references,
+        expiry_notices=ExpiryNotices(db, events),
         _stack=stack,
     )
 
@@ -232,7 +261,20 @@ def keyring(settings: Settings) -> Keyring | None:
     """Return the keys of ENCRYPTION_KEY, None where it is not set."""
     if settings.encryption_key is None:
         return None
-    return Keyring.parse(settings.encryption_key.get_secret_value())
+    file = settings.conclave_secrets_file
+    return Keyring.parse(
+        settings.encryption_key.get_secret_value(), None if file is None else KeyFile(file)
+    )
+
+
+def sealed_places() -> Sequence[SealedPlace]:
+    """Return every place where something is sealed: what `conclave keys rotate` seals again."""
+    return (
+        *secret_rows.SEALED_PLACES,
+        *provider_rows.SEALED_PLACES,
+        *identity_sealed.SEALED_PLACES,
+        *configuration_sealed.SEALED_PLACES,
+    )
 
 
 async def temporal_client(settings: Settings, *, lazy: bool = False) -> Client:

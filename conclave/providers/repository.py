@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 
 from conclave.db import Transaction
 from conclave.providers.shapes import StoredProvider
+from conclave.resealing import SealedColumn
 from schema.tables.settings import ProviderRow
 
 _COLUMNS = (
     ProviderRow.name,
     ProviderRow.api_key,
+    ProviderRow.secret_name,
     ProviderRow.base_url,
     ProviderRow.default_model,
     ProviderRow.updated_at,
 )
+
+
+def key_context(name: int | str) -> str:
+    """Return what a sealed API key is bound to."""
+    return f"provider:{name}"
+
+
+SEALED_PLACES = (SealedColumn(ProviderRow, ProviderRow.name, ProviderRow.api_key, key_context),)
 
 
 class ProviderRepository:
@@ -39,3 +49,12 @@ class ProviderRepository:
             set_={**values, "updated_at": func.clock_timestamp()},
         )
         await tx.conn.execute(statement)
+
+    async def using_secret(self, tx: Transaction, secret_name: str) -> Sequence[str]:
+        """Return the providers whose key is this secret."""
+        rows = await tx.conn.execute(
+            select(ProviderRow.name)
+            .where(ProviderRow.secret_name == secret_name)
+            .order_by(ProviderRow.name)
+        )
+        return rows.scalars().all()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Mapping, Sequence
 from datetime import datetime
+from typing import NamedTuple
 
 from pydantic import JsonValue
 
@@ -12,17 +14,26 @@ from conclave.auditing import AuditLog, changed
 from conclave.believed import Believed
 from conclave.crypto import UndecipherableSecret, mask_key
 from conclave.db import Database, Transaction
-from conclave.errors import EncryptionKeyMissing
-from conclave.ports import ModelCatalogue, ProviderProbe, SecretBox, UrlGuard
+from conclave.errors import EncryptionKeyMissing, SecretNotUsable
+from conclave.ports import ModelCatalogue, ProviderProbe, SecretBox, SecretReferences, UrlGuard
 from conclave.providers.commands import UpdateProvider
 from conclave.providers.defaults import DEFAULTS
 from conclave.providers.errors import ProviderNotFound
-from conclave.providers.repository import ProviderRepository
+from conclave.providers.repository import ProviderRepository, key_context
 from conclave.providers.shapes import ProviderSettings, ProviderTest, StoredProvider
 from schema.domain.providers import ProviderAccess, ProviderName
+from schema.domain.secrets import reference_to, referenced_name
 from schema.domain.settings import KeptSetting
 
 _UNREADABLE = "..."
+_KEY = re.compile(r"[!-~]+")
+
+
+class _Known(NamedTuple):
+    """What was read: the rows, and what the references among their keys stand for."""
+
+    stored: Mapping[str, StoredProvider]
+    resolved: Mapping[str, str | SecretNotUsable]
 
 
 class ProviderService:
@@ -37,6 +48,7 @@ class ProviderService:
         probe: ProviderProbe,
         catalogue: ModelCatalogue,
         environment: Mapping[str, str],
+        references: SecretReferences,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -46,22 +58,23 @@ class ProviderService:
         self._guard = guard
         self._probe = probe
         self._catalogue = catalogue
+        self._references = references
         self._repository = ProviderRepository()
         self._environment = {
             name: defaults.access(name, environment) for name, defaults in DEFAULTS.items()
         }
-        self._stored: Believed[dict[str, StoredProvider]] = Believed(self._read, {}, clock=clock)
+        self._known = Believed(self._read, _Known({}, {}), clock=clock)
         self._opened: dict[str, tuple[datetime, str]] = {}
 
     async def access(self, provider: str) -> ProviderAccess:
         """Return how a provider is reached, its key in the clear.
 
-        Raises `ProviderNotFound`, `EncryptionKeyMissing`, and `UndecipherableSecret` where the
-        stored key was sealed with an encryption key that is gone.
+        Raises `ProviderNotFound`, `EncryptionKeyMissing`, `SecretNotUsable` where the key is a
+        reference that cannot be used, and `UndecipherableSecret` where the stored key was sealed
+        with an encryption key that is gone.
         """
         name = _known(provider)
-        stored = await self._stored.get()
-        return self._access(name, stored.get(name.value))
+        return self._access(name, await self._known.get())
 
     async def list(self) -> list[ProviderSettings]:
         """Return all providers, their keys masked."""
@@ -70,7 +83,11 @@ class ProviderService:
         return [self._shown(name, stored.get(name.value)) for name in ProviderName]
 
     async def update(self, provider: str, command: UpdateProvider) -> ProviderSettings:
-        """Store what was given; null clears. Raises `UrlRefused`, `EncryptionKeyMissing`."""
+        """Store what was given; null clears.
+
+        Raises `UrlRefused`, `EncryptionKeyMissing`, `Invalid` for a key that refers to a secret
+        which is unknown or has expired.
+        """
         name = _known(provider)
         await self.check(command)
         async with self._db.transaction() as tx:
@@ -92,16 +109,24 @@ class ProviderService:
             await self._guard.check(command.base_url, field="base_url", administrator=True)
 
     async def store(self, tx: Transaction, provider: str, command: UpdateProvider) -> None:
-        """Store what was given, already checked; it holds in this process once committed."""
+        """Store what was given, already checked; it holds in this process once committed.
+
+        A key `secret://name` is kept as the reference it is. Raises as `update` does.
+        """
         name = _known(provider)
-        values: dict[str, bytes | str | None] = {}
-        for column in command.model_fields_set:
-            values[column] = getattr(command, column)
-        if "api_key" in values:
-            values["api_key"] = self._seal(name, command.api_key)
+        given = command.model_fields_set
+        values: dict[str, bytes | str | None] = {
+            column: getattr(command, column) for column in given if column != "api_key"
+        }
+        if "api_key" in given:
+            secret_name = referenced_name(command.api_key or "")
+            if secret_name is not None:
+                await self._references.require(tx, command.api_key or "", field="api_key")
+            key = command.api_key if secret_name is None else None
+            values |= {"api_key": self._seal(name, key), "secret_name": secret_name}
         if values:
             await self._repository.store(tx, name.value, values)
-            tx.after_commit.append(self._stored.forget)
+            tx.after_commit.append(self._known.forget)
 
     async def kept(self, tx: Transaction) -> dict[tuple[ProviderName, str], KeptSetting]:
         """Return every provider's `api_key` (in the clear) and `base_url` in force."""
@@ -119,10 +144,10 @@ class ProviderService:
     async def test(self, provider: str) -> ProviderTest:
         """Make one cheap call; a failure is an answer too."""
         name = _known(provider)
-        stored = await self._stored.refreshed()
+        known = await self._known.refreshed()
         try:
-            access = self._access(name, stored.get(name.value))
-        except UndecipherableSecret as error:
+            access = self._access(name, known)
+        except (SecretNotUsable, UndecipherableSecret) as error:
             return ProviderTest(success=False, message=error.message, models=[])
         if not access.is_configured:
             missing = "base URL" if name is ProviderName.OLLAMA else "API key"
@@ -130,28 +155,50 @@ class ProviderService:
         success, message, models = await self._probe.test(access)
         return ProviderTest(success=success, message=message, models=models)
 
-    async def _read(self) -> dict[str, StoredProvider]:
-        async with self._db.autocommit() as tx:
-            return await self._repository.all(tx)
+    async def uses_of(self, tx: Transaction, name: str) -> Sequence[str]:
+        """Return the providers whose stored key is this secret."""
+        return [f"provider {found}" for found in await self._repository.using_secret(tx, name)]
 
-    def _access(self, name: ProviderName, stored: StoredProvider | None) -> ProviderAccess:
-        access = self._environment[name]
-        if stored is None:
-            return access
+    async def _read(self) -> _Known:
+        async with self._db.autocommit() as tx:
+            stored = await self._repository.all(tx)
+            return _Known(stored, await self._resolve(tx, stored))
+
+    async def _resolve(
+        self, tx: Transaction, stored: Mapping[str, StoredProvider]
+    ) -> dict[str, str | SecretNotUsable]:
+        """Read what the providers' references stand for, on the connection at hand."""
+        resolved: dict[str, str | SecretNotUsable] = {}
+        for name in ProviderName:
+            text = _reference(stored.get(name.value), self._environment[name])
+            if text is not None and text not in resolved:
+                try:
+                    resolved[text] = _as_key(await self._references.resolve(text, tx=tx), text)
+                except SecretNotUsable as error:
+                    resolved[text] = error
+        return resolved
+
+    def _access(self, name: ProviderName, known: _Known) -> ProviderAccess:
+        access, stored = self._environment[name], known.stored.get(name.value)
+        key = _reference(stored, access) or self._open(stored) or access.api_key
+        if key is not None and referenced_name(key) is not None:
+            resolved = known.resolved.get(key)
+            if not isinstance(resolved, str):
+                raise resolved or SecretNotUsable(f"{key[:300]} has not been read yet")
+            key = resolved
         return ProviderAccess(
             provider=name,
-            api_key=self._open(stored) or access.api_key,
-            base_url=stored.base_url or access.base_url,
-            default_model=stored.default_model or access.default_model,
+            api_key=key,
+            base_url=(stored and stored.base_url) or access.base_url,
+            default_model=(stored and stored.default_model) or access.default_model,
         )
 
     def _shown(self, name: ProviderName, stored: StoredProvider | None) -> ProviderSettings:
+        access = self._environment[name]
         try:
-            access = self._access(name, stored)
-            masked = mask_key(access.api_key)
+            masked = _reference(stored, access) or mask_key(self._open(stored) or access.api_key)
         except (UndecipherableSecret, EncryptionKeyMissing):
             # It is shown that there is a key; what is wrong with it, a test or a call says.
-            access = self._environment[name]
             masked = _UNREADABLE
         default_model = stored.default_model if stored is not None else None
         base_url = stored.base_url if stored is not None else None
@@ -165,6 +212,10 @@ class ProviderService:
         )
 
     def _kept_key(self, stored: StoredProvider | None, environment: ProviderAccess) -> KeptSetting:
+        reference = _reference(stored, environment)
+        if reference is not None:
+            is_stored = stored is not None and stored.secret_name is not None
+            return KeptSetting(value=reference, is_stored=is_stored)
         if stored is None or stored.api_key is None:
             return KeptSetting(value=environment.api_key, is_stored=False)
         try:
@@ -172,14 +223,14 @@ class ProviderService:
         except (UndecipherableSecret, EncryptionKeyMissing):
             return KeptSetting(value=None, is_stored=True, is_readable=False)
 
-    def _open(self, stored: StoredProvider) -> str | None:
-        if stored.api_key is None:
+    def _open(self, stored: StoredProvider | None) -> str | None:
+        if stored is None or stored.api_key is None:
             return None
         opened = self._opened.get(stored.name)
         if opened is None or opened[0] != stored.updated_at:
             if self._box is None:
                 raise EncryptionKeyMissing("A stored API key needs ENCRYPTION_KEY to be read.")
-            key = self._box.open(stored.api_key, context=_context(stored.name))
+            key = self._box.open(stored.api_key, context=key_context(stored.name))
             opened = self._opened[stored.name] = (stored.updated_at, key)
         return opened[1]
 
@@ -188,7 +239,7 @@ class ProviderService:
             return None
         if self._box is None:
             raise EncryptionKeyMissing("API keys are stored encrypted: ENCRYPTION_KEY is not set.")
-        return self._box.seal(key, context=_context(name.value))
+        return self._box.seal(key, context=key_context(name.value))
 
 
 def _changes(
@@ -198,11 +249,16 @@ def _changes(
     time, so that nobody can say whether it is another."""
     changes = changed(_columns(before), _columns(after))
     if "api_key" in given:
-        changes["api_key"] = {
-            "before": "***" if before is not None and before.api_key else None,
-            "after": "***" if after is not None and after.api_key else None,
-        }
+        changes["api_key"] = {"before": _told_key(before), "after": _told_key(after)}
     return changes
+
+
+def _told_key(stored: StoredProvider | None) -> str | None:
+    if stored is None:
+        return None
+    if stored.secret_name is not None:
+        return reference_to(stored.secret_name)
+    return "***" if stored.api_key else None
 
 
 def _columns(stored: StoredProvider | None) -> dict[str, JsonValue]:
@@ -218,5 +274,22 @@ def _known(provider: str) -> ProviderName:
         raise ProviderNotFound(f"There is no provider named {provider[:64]!r}.") from None
 
 
-def _context(name: str) -> str:
-    return f"provider:{name}"
+def _reference(stored: StoredProvider | None, environment: ProviderAccess) -> str | None:
+    """Return the reference that is the provider's key, None where its key is none."""
+    if stored is not None and stored.secret_name is not None:
+        return reference_to(stored.secret_name)
+    if stored is not None and stored.api_key is not None:
+        return None
+    key = environment.api_key
+    return key if key is not None and referenced_name(key) is not None else None
+
+
+def _as_key(value: str, reference: str) -> str:
+    """Return the secret as it can stand in a header.
+
+    What cannot is refused here: an HTTP client would quote it in its complaint.
+    """
+    key = value.strip()
+    if _KEY.fullmatch(key) is None:
+        raise SecretNotUsable(f"{reference[:300]} holds characters that an API key cannot have")
+    return key

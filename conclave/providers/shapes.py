@@ -9,17 +9,18 @@ from schema.domain.providers import ProviderModel, ProviderName
 
 
 class StoredProvider(Shape):
-    """A stored row; `api_key` is sealed."""
+    """A stored row; `api_key` is sealed. A key by reference stands in `secret_name`."""
 
     name: str
     api_key: bytes | None
+    secret_name: str | None
     base_url: str | None
     default_model: str | None
     updated_at: datetime
 
 
 class ProviderSettings(Shape):
-    """A provider as shown; `api_key` is masked."""
+    """A provider as shown; `api_key` is masked, a reference to a secret is not."""
 
     provider: ProviderName
     api_key: str | None

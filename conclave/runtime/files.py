@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from conclave.crypto import new_key
@@ -46,13 +47,7 @@ def make_directories(layout: Layout) -> None:
 
 def stored_secrets(layout: Layout) -> dict[str, str]:
     """Return the installation's secrets that there are."""
-    found: dict[str, str] = {}
-    if layout.secrets.exists():
-        for line in layout.secrets.read_text(encoding="utf-8").splitlines():
-            name, separator, value = line.partition("=")
-            if separator and not name.startswith("#"):
-                found[name.strip()] = value.strip()
-    return found
+    return _read(layout.secrets) if layout.secrets.exists() else {}
 
 
 def installation_secrets(layout: Layout) -> dict[str, str]:
@@ -61,7 +56,25 @@ def installation_secrets(layout: Layout) -> dict[str, str]:
     missing = {name: make() for name, make in _MAKERS.items() if name not in found}
     if missing:
         found.update(missing)
-        lines = ["# Without ENCRYPTION_KEY what is stored encrypted cannot be read again."]
-        lines += [f"{name}={value}" for name, value in found.items()]
-        write_atomically(layout.secrets, "\n".join(lines) + "\n")
+        _write(layout.secrets, found)
     return found
+
+
+def replace_secret(path: Path, name: str, value: str) -> None:
+    """Set one of the installation's secrets, leaving the others alone."""
+    _write(path, {**_read(path), name: value})
+
+
+def _read(path: Path) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        name, separator, value = line.partition("=")
+        if separator and not name.startswith("#"):
+            found[name.strip()] = value.strip()
+    return found
+
+
+def _write(path: Path, values: Mapping[str, str]) -> None:
+    lines = ["# Without ENCRYPTION_KEY what is stored encrypted cannot be read again."]
+    lines += [f"{name}={value}" for name, value in values.items()]
+    write_atomically(path, "\n".join(lines) + "\n")

@@ -29,7 +29,12 @@ class EventType(StrEnum):
     MESSAGE_CREATED = "conversation.message"
     TURN_STARTED = "conversation.turn_started"
     TURN_FAILED = "conversation.turn_failed"
+    SECRET_EXPIRING = "secret.expiring"
     TEXT_DELTA = "conversation.text_delta"
+
+
+ADMIN_OWNER = "admin"
+"""As an event's owner: seen by administrators only, for no principal's key is this word."""
 
 
 def conversation_stream(conversation_id: int) -> str:

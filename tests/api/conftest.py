@@ -30,7 +30,7 @@ def forget_settings(core: Core) -> None:
     """Let nothing be believed that a test before this one had stored: the tables were emptied."""
     core.security._config.replace(SecurityConfig())
     core.security._rules.replace([])
-    core.providers._stored.forget()
+    core.providers._known.forget()
     core.configuration._plain._rows.replace({})
 
 

@@ -27,6 +27,7 @@ from conclave.errors import EncryptionKeyMissing, Invalid, Unavailable
 from conclave.providers.commands import UpdateProvider
 from conclave.providers.home import ProviderSettingHome
 from conclave.providers.service import ProviderService
+from conclave.secrets.references import VaultReferences
 from conclave.security.home import SecuritySettingHome
 from conclave.security.service import SecurityService
 from conclave.settings import AuthMode, Settings
@@ -92,7 +93,15 @@ def build(
     )
     guard = OutgoingGuard(own_ports=frozenset({8000}), resolver=to_loopback)
     providers = ProviderService(
-        db, AuditLog(), keys, guard, NoProbe(), PriceMapCatalogue(), environment or {}, clock=clock
+        db,
+        AuditLog(),
+        keys,
+        guard,
+        NoProbe(),
+        PriceMapCatalogue(),
+        environment or {},
+        VaultReferences(db, keys, clock=clock),
+        clock=clock,
     )
     security = SecurityService(db, AuditLog(), AuthMode.LOCAL, clock=clock)
     plain = PlainSettings(db, keys, said, clock=clock)

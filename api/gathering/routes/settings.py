@@ -42,7 +42,10 @@ async def get_settings(core: CoreDep) -> SettingsOut:
     responses=documented(400, 401, 403, 404, 413, 422, 503),
 )
 async def update_provider(core: CoreDep, provider: Provider, body: ProviderPatch) -> ProviderOut:
-    """The key is stored encrypted. What is left out stays; null clears."""
+    """The key is stored encrypted; `secret://name` takes it from the vault at each use.
+
+    What is left out stays; null clears.
+    """
     return ProviderOut.from_domain(await core.providers.update(provider, body.to_command()))
 
 
