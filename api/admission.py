@@ -13,7 +13,7 @@ from typing import Protocol
 from starlette.routing import BaseRoute, Route, Router, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.access import STREAMS, UNKNOWN_PATH, Rule, Tier, Who, judge, plain, rule_for
+from api.access import SAFE_METHODS, STREAMS, UNKNOWN_PATH, Rule, Tier, Who, judge, plain, rule_for
 from api.credentials import credential_of
 from api.revocation import Recheck, close_of, refuse_socket, run_while_holding
 from conclave.addresses import AddressFilter
@@ -207,8 +207,15 @@ class Admission:
             principal = await self._authenticated(place, scope, credential)
         if principal is not None:
             judge(rule, place.method, principal, signs_in=place.signs_in)
+            if _writes(place) and not principal.is_admin:
+                await self._refuse_in_maintenance(scope)
             scope["principal"] = principal
         return principal
+
+    async def _refuse_in_maintenance(self, scope: Scope) -> None:
+        if await _core(scope).configuration.maintenance():
+            message = "Maintenance is under way: only administrators may write"
+            raise Unavailable(message, retry_after=60.0)
 
     def _anonymous(self, rule: Rule) -> Principal | None:
         if self._is_local and rule.anonymous_local:
@@ -247,6 +254,11 @@ class Admission:
             self._rules = rules
         if self._filter.refuses(address):
             raise AddressRefused("This address may not call")
+
+
+def _writes(place: _Place) -> bool:
+    """Whether it is one of the contract's W rows: what signs people in goes on in maintenance."""
+    return place.rule.who in (Who.WRITE, Who.WORKERS) and place.method not in SAFE_METHODS
 
 
 def _core(scope: Scope) -> Core:

@@ -28,10 +28,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-audit = typer.Typer(help="The audit log.", no_args_is_help=True)
-app.add_typer(audit, name="audit")
+audit_app = typer.Typer(help="The audit log.", no_args_is_help=True)
+app.add_typer(audit_app, name="audit")
 keys_app = typer.Typer(help="The keys of ENCRYPTION_KEY.", no_args_is_help=True)
 app.add_typer(keys_app, name="keys")
+admin_app = typer.Typer(help="Accounts of administrators.", no_args_is_help=True)
+app.add_typer(admin_app, name="admin")
 
 DataDir = Annotated[
     Path | None,
@@ -203,8 +205,8 @@ def doctor(data_dir: DataDir = None) -> None:
         raise typer.Exit(1)
 
 
-@audit.command()
-def verify(
+@audit_app.command("verify")
+def verify_audit(
     data_dir: DataDir = None,
     expect: Annotated[
         str | None,
@@ -222,10 +224,7 @@ def verify(
     from conclave.runtime import audit_command
 
     with _refusing():
-        embedded = data_dir is not None or "DATABASE_URL" not in os.environ
-        found = audit_command.verify(
-            _settings(), _data_dir(data_dir) if embedded else None, expect=expect
-        )
+        found = audit_command.verify(_settings(), _embedded(data_dir), expect=expect)
         for line in audit_command.report(found):
             typer.echo(line)
         if found.broken is not None:
@@ -268,6 +267,73 @@ def retire_keys(
     with _refusing():
         if not keys_command.retire(_settings(), _data_dir(data_dir), typer.echo, really=yes):
             raise typer.Exit(1)
+
+
+Email = Annotated[str, typer.Option(help="The address to sign in with.", show_default=False)]
+PasswordStdin = Annotated[
+    bool, typer.Option("--password-stdin", help="Read the password from standard input.")
+]
+
+
+@admin_app.command("create")
+def create_admin(
+    email: Email,
+    full_name: Annotated[
+        str | None, typer.Option(help="Else what stands before the @.", show_default=False)
+    ] = None,
+    password_stdin: PasswordStdin = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Make an administrator, asking for the password.
+
+    Looks at DATABASE_URL; at the embedded database of a running `conclave up` where that is not
+    set or --data-dir is given.
+    """
+    from conclave.runtime import admin_command
+
+    password = _read_password(from_stdin=password_stdin)
+    with _refusing():
+        user = admin_command.create(_settings(), _embedded(data_dir), email, full_name, password)
+    typer.echo(f"Administrator {user.email} was made.")
+
+
+@admin_app.command("reset-password")
+def reset_password(
+    email: Email,
+    disable_mfa: Annotated[
+        bool, typer.Option("--disable-mfa", help="Turn the second factor off as well.")
+    ] = False,
+    password_stdin: PasswordStdin = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Give somebody who is locked out a new password; sessions end and lockouts are lifted.
+
+    Looks at DATABASE_URL; at the embedded database of a running `conclave up` where that is not
+    set or --data-dir is given.
+    """
+    from conclave.runtime import admin_command
+
+    password = _read_password(from_stdin=password_stdin)
+    with _refusing():
+        user = admin_command.reset_password(
+            _settings(), _embedded(data_dir), email, password, disable_mfa=disable_mfa
+        )
+    typer.echo(f"{user.email} has a new password.")
+
+
+def _read_password(*, from_stdin: bool) -> str:
+    """Ask twice at a terminal; else, or where told so, read one line."""
+    if from_stdin or not sys.stdin.isatty():
+        return sys.stdin.readline().rstrip("\r\n")
+    answer: str = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
+    return answer
+
+
+def _embedded(data_dir: Path | None) -> Path | None:
+    """Return the data directory whose database is meant, None for DATABASE_URL's."""
+    if data_dir is None and "DATABASE_URL" in os.environ:
+        return None
+    return _data_dir(data_dir)
 
 
 def _settings() -> Settings:

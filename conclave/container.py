@@ -90,6 +90,7 @@ class Core:
     events: EventLog
     watchers: StreamWatchers
     engine: WorkflowEngine
+    keys: Keyring | None
     codec: EncryptionCodec | None
     dispatch: ConversationDispatch
     audit: AuditService
@@ -189,6 +190,7 @@ async def build_core(
         events=events,
         watchers=watchers,
         engine=engine,
+        keys=keys,
         codec=None if keys is None else EncryptionCodec(keys),
         dispatch=dispatch,
         audit=AuditService(db),
@@ -250,7 +252,11 @@ def _probes(settings: Settings, environment: Mapping[str, str]) -> dict[str, Kno
 
 def chores_of(core: Core) -> dict[ChoreName, Chore]:
     """Return who does what upkeep asks for (`workflows.schedules` says when)."""
-    return {ChoreName.SEAL_AUDIT_LOG: AuditSealer(core.db, keyring(core.settings))}
+    return {
+        ChoreName.SEAL_AUDIT_LOG: AuditSealer(core.db, core.keys),
+        ChoreName.PURGE_SESSIONS: core.identity.upkeep,
+        ChoreName.ANNOUNCE_EXPIRING_SECRETS: core.expiry_notices,
+    }
 
 
 def _revealed(secret: SecretStr | None) -> str | None:

@@ -12,6 +12,7 @@ from pydantic import JsonValue
 from conclave.believed import Believed
 from conclave.configuration.catalogue import PLAIN
 from conclave.configuration.repository import SettingRepository
+from conclave.configuration.sealed import setting_context
 from conclave.crypto import UndecipherableSecret
 from conclave.db import Database, Transaction
 from conclave.errors import EncryptionKeyMissing, Unavailable
@@ -96,7 +97,7 @@ class PlainSettings:
             if self._box is None:
                 raise EncryptionKeyMissing("A stored secret needs ENCRYPTION_KEY to be read.")
             sealed = base64.b64decode(str(stored.get(_SEALED)))
-            value = self._box.open(sealed, context=_context(name))
+            value = self._box.open(sealed, context=setting_context(name))
         except (UndecipherableSecret, EncryptionKeyMissing, ValueError):
             return KeptSetting(value=None, is_stored=True, is_readable=False)
         return KeptSetting(value=value, is_stored=True)
@@ -104,12 +105,8 @@ class PlainSettings:
     def _seal(self, name: str, value: str) -> JsonValue:
         if self._box is None:
             raise EncryptionKeyMissing("Secrets are stored encrypted: ENCRYPTION_KEY is not set.")
-        sealed = self._box.seal(value, context=_context(name))
+        sealed = self._box.seal(value, context=setting_context(name))
         return {_SEALED: base64.b64encode(sealed).decode()}
-
-
-def _context(name: str) -> str:
-    return f"setting:{name}"
 
 
 def _environment(settings: Settings) -> dict[str, SettingValue]:

@@ -27,15 +27,11 @@ from conclave.identity.errors import (
 )
 from conclave.identity.mfa_repository import MfaRepository
 from conclave.identity.persons import person
+from conclave.identity.sealed import mfa_context
 from conclave.identity.shapes import Account, MfaSetup
 from conclave.identity.user_repository import UserRepository
 from conclave.ports import SecretBox, SecurityPolicy
 from schema.domain.identity import Principal
-
-
-def mfa_context(user_id: int) -> str:
-    """Return what a user's sealed TOTP secret is bound to."""
-    return f"users/{user_id}/mfa"
 
 
 class SecondFactorService:

@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
+from functools import lru_cache
 
 import jwt
 from pydantic import Field, ValidationError
@@ -21,6 +22,7 @@ _ALGORITHM = "HS256"
 _ISSUER = "conclave"
 _AUDIENCE = "conclave-api"
 _MAX_LENGTH = 4096
+_REMEMBERED = 2048
 _MAX_ID = 2**63 - 1
 _REQUIRED = ["sub", "role", "type", "iat", "exp", "iss", "aud", "jti", "sid"]
 _OPTIONS = {
@@ -58,6 +60,9 @@ class TokenSigner:
     def __init__(self, keys: Sequence[bytes], clock: Clock = utc_now) -> None:
         self._keys = list(keys)
         self._clock = clock
+        # A token is sent many times: what its signature covers does not change in between. What
+        # does not hold is never kept, and the times are judged anew at each use.
+        self._verified = lru_cache(maxsize=_REMEMBERED)(self._decode)
         try:
             jwt.encode({}, self._keys[0], algorithm=_ALGORITHM)
         except jwt.InvalidKeyError:
@@ -97,7 +102,7 @@ class TokenSigner:
 
         Raises `TokenExpired`, and `InvalidToken` for everything else that is wrong with it.
         """
-        claims = self._claims(token)
+        claims = self._verified(token)
         now = self._clock().timestamp()
         if claims.type is not kind or claims.iat > now + SKEW_SECONDS:
             raise InvalidToken("The credentials do not hold")
@@ -108,11 +113,11 @@ class TokenSigner:
     def is_of(self, token: str, kind: TokenType) -> bool:
         """Whether a token of ours is of this type, expired or not."""
         try:
-            return self._claims(token).type is kind
+            return self._verified(token).type is kind
         except InvalidToken:
             return False
 
-    def _claims(self, token: str) -> Claims:
+    def _decode(self, token: str) -> Claims:
         if len(token) > _MAX_LENGTH or not token.isascii():
             raise InvalidToken("The credentials do not hold")
         for key in self._keys:

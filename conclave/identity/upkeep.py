@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from conclave.db import Database
+from conclave.identity.clock import utc_now
 from conclave.identity.upkeep_repository import UpkeepRepository, leftovers
 
 BATCH = 1000
@@ -19,6 +20,10 @@ class IdentityUpkeep:
         self._db = db
         self._batch = batch
         self._repository = UpkeepRepository()
+
+    async def run(self) -> int:
+        """Purge what is over by now: a `Chore`."""
+        return await self.purge(utc_now())
 
     async def purge(self, now: datetime) -> int:
         """Delete sessions, refresh tokens, challenges and failed attempts that are over.

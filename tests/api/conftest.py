@@ -7,7 +7,6 @@ from pathlib import Path
 
 import httpx
 import pytest
-import structlog
 from fastapi import FastAPI
 
 from api.app import create_app
@@ -17,6 +16,7 @@ from conclave.settings import AuthMode, Settings
 from schema.domain.security import SecurityConfig
 from tests.fakes.callers import FakeAuthenticator
 from tests.fakes.engine import FakeEngine
+from tests.harness.logs import log_plainly
 from tests.waiting import until
 
 BASE_URL = "http://127.0.0.1:8000"
@@ -36,14 +36,7 @@ def forget_settings(core: Core) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def plain_logs() -> None:
-    """structlog's own default draws pretty tracebacks, which takes seconds each."""
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ]
-    )
+    log_plainly()
 
 
 @pytest.fixture(scope="session")

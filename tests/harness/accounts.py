@@ -32,6 +32,7 @@ from conclave.settings import AuthMode, Settings
 from schema.domain.identity import LOCAL_PRINCIPAL, SYSTEM_PRINCIPAL, Principal
 from schema.domain.security import IpRule, SecurityConfig
 from tests.fakes.engine import FakeEngine
+from tests.harness.logs import log_plainly
 
 CHEAP = Argon2Cost(time_cost=1, memory_kib=64, parallelism=1)
 GATEWAY = "gateway-token-of-these-tests"
@@ -228,6 +229,7 @@ class Recognised:
 async def accounts_core(
     postgres_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Core]:
+    log_plainly()
     data_dir: Path = tmp_path_factory.mktemp("accounts")
     settings = Settings.model_validate(
         {

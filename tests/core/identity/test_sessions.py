@@ -11,6 +11,7 @@ from conclave.db import Database
 from conclave.errors import Unavailable
 from conclave.identity.assembly import build_identity
 from conclave.identity.commands import Login
+from conclave.identity.errors import AccountLocked
 from conclave.identity.upkeep import IdentityUpkeep
 from schema.domain.security import LockoutPolicy
 from tests.harness.accounts import CHEAP, PASSWORD, Accounts
@@ -41,6 +42,20 @@ async def test_processes_that_count_at_once_count_right(accounts: Accounts):
 
     await asyncio.gather(*(fail(number) for number in range(30)))
     assert await accounts.value("SELECT failures FROM login_attempts") == 30
+
+
+async def test_a_success_that_comes_after_the_lock_does_not_lift_it(accounts: Accounts):
+    lockout = accounts.identity.logins._lockout
+    async with accounts.db.transaction() as tx:
+        for _ in range(5):
+            await lockout.failed(tx, ADA, LockoutPolicy(), None)
+    with pytest.raises(AccountLocked):
+        async with accounts.db.transaction() as tx:
+            await lockout.succeeded(tx, ADA)
+    async with accounts.db.transaction() as tx:
+        await lockout.succeeded(tx, "bob@example.org")
+        await lockout.lift(tx, ADA)
+        await lockout.check(tx, ADA)
 
 
 async def test_purging_deletes_what_is_over_in_batches_and_nothing_else(accounts: Accounts):
