@@ -9,6 +9,7 @@ import structlog
 from fastapi import FastAPI
 
 from api import codec, errors, reference
+from api.admission import RECHECK_SECONDS, Admission, Limiter
 from api.dialect import Dialect
 from api.draining import Draining, drain_on_sigterm
 from api.gathering.dialect import GATHERING
@@ -24,12 +25,20 @@ from api.gathering.routes import (
 from api.gathering.routes import settings as settings_routes
 from api.middleware import BodyLimit, Head, RequestContext, TrailingSlash
 from api.platform.dialect import PLATFORM
+from api.platform.routes import api_keys, audit, auth, secrets, sessions, users
 from api.platform.routes import health as platform_health
+from api.platform.routes import ip_rules as platform_ip_rules
+from api.platform.routes import security as platform_security
+from api.platform.routes import settings as platform_settings
+from api.rate_limits import RateLimits
 from api.security import Gate, check_bind
 from api.stream import running_hub
+from conclave.addresses import Proxies
 from conclave.container import Core, build_core
 from conclave.health.service import product_version
+from conclave.identity.signing import check_signing_keys
 from conclave.logging import configure_logging
+from conclave.networks import parse_networks
 from conclave.settings import Settings, get_settings
 
 DIALECTS: tuple[Dialect, ...] = (GATHERING, PLATFORM)
@@ -44,6 +53,15 @@ ROUTERS = (
     websockets.router,
     settings_routes.router,
     platform_health.router,
+    api_keys.router,
+    platform_settings.router,
+    platform_security.router,
+    platform_ip_rules.router,
+    auth.router,
+    users.router,
+    sessions.router,
+    audit.router,
+    secrets.router,
     codec.router,
     reference.router,
 )
@@ -59,29 +77,48 @@ _TAGS = [
     {"name": "Circles", "description": "Teams and the rules they talk under."},
     {"name": "Conversations", "description": "What agents say to each other and to you."},
     {"name": "Memory", "description": "What agents and teams are to remember."},
+    {"name": "Authentication", "description": "Signing in and out, and one's own account."},
+    {"name": "Admin", "description": "What administrators look after, and the audit log."},
     {"name": "Settings", "description": "Model providers and the application's own settings."},
+    {"name": "Security", "description": "Who may call, from where, and with what."},
+    {"name": "Secrets", "description": "Values that are kept encrypted and used by name."},
 ]
 
 
-def create_app(settings: Settings | None = None, core: Core | None = None) -> FastAPI:
-    """Build the application; `core` is for tests, else the lifespan builds and closes one."""
+def create_app(
+    settings: Settings | None = None,
+    core: Core | None = None,
+    *,
+    limiter: Limiter | None = None,
+    recheck_seconds: float = RECHECK_SECONDS,
+) -> FastAPI:
+    """Build the application; `core` is for tests, else the lifespan builds and closes one.
+
+    `limiter` too: else the settings say how many requests are let through.
+
+    Raises `NoRule` for a route that `api.access` does not name.
+    """
     settings = settings or get_settings()
     draining = Draining()
+    limits = RateLimits(settings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         check_bind(settings)
+        check_signing_keys(settings)
         if not structlog.is_configured():
             configure_logging(settings.log_level, settings.log_format)
         running = core or await build_core(settings)
         app.state.core = running
-        await running.providers.application.apply_log_level()
+        await running.application.apply_log_level()
+        await running.identity.registration.try_to_seed()
         try:
             with drain_on_sigterm(draining, settings.drain_seconds):
                 async with running_hub(running, draining) as app.state.hub:
                     yield
         finally:
             draining.begin()
+            await limits.close()
             if core is None:
                 await running.close()
 
@@ -91,7 +128,8 @@ def create_app(settings: Settings | None = None, core: Core | None = None) -> Fa
         description=_DESCRIPTION,
         openapi_tags=_TAGS,
         lifespan=lifespan,
-        docs_url=None,  # api.reference serves it without another host
+        docs_url=None,  # api.reference serves both without another host
+        redoc_url=None,
         redirect_slashes=False,
     )
     app.state.draining = draining
@@ -99,12 +137,14 @@ def create_app(settings: Settings | None = None, core: Core | None = None) -> Fa
     for router in ROUTERS:
         # `include_router` would hide the routes behind one more matching of every request.
         app.router.routes.extend(router.routes)
+    Admission(settings, limiter or limits, recheck_seconds).protect(app.router)
     errors.install(app, DIALECTS)
     app.add_middleware(Head)
     app.add_middleware(TrailingSlash)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, dialects=DIALECTS)
     app.add_middleware(Gate, settings=settings, dialects=DIALECTS)
-    app.add_middleware(RequestContext, dialects=DIALECTS)
+    proxies = Proxies(parse_networks(settings.trusted_proxies))
+    app.add_middleware(RequestContext, dialects=DIALECTS, proxies=proxies)
     return app
 
 

@@ -12,8 +12,8 @@ from starlette.requests import HTTPConnection
 
 from api.draining import Draining
 from conclave.container import Core
-from conclave.errors import Unavailable
-from schema.domain.identity import LOCAL_PRINCIPAL, Principal
+from conclave.errors import Unauthenticated, Unavailable
+from schema.domain.identity import Principal
 
 
 async def get_core(conn: HTTPConnection) -> Core:
@@ -25,9 +25,20 @@ async def get_core(conn: HTTPConnection) -> Core:
 
 
 async def get_principal(conn: HTTPConnection) -> Principal:
-    """Return who asks. The gate in `api.security` let nobody through who may not."""
-    principal: object = conn.scope.get("principal", LOCAL_PRINCIPAL)
-    assert isinstance(principal, Principal)
+    """Return who asks, as `api.admission` found. Raises `Unauthenticated` where it found nobody."""
+    principal = await get_optional_principal(conn)
+    if principal is None:
+        raise Unauthenticated("Not authenticated")
+    return principal
+
+
+async def get_optional_principal(conn: HTTPConnection) -> Principal | None:
+    """Return who asks; None on public routes, and on optional ones without credentials that hold.
+
+    Such a route judges by other means: a signature, a temporary token.
+    """
+    principal: object = conn.scope.get("principal")
+    assert principal is None or isinstance(principal, Principal)
     return principal
 
 
@@ -40,4 +51,5 @@ async def get_draining(conn: HTTPConnection) -> Draining:
 
 CoreDep = Annotated[Core, Depends(get_core)]
 PrincipalDep = Annotated[Principal, Depends(get_principal)]
+OptionalPrincipalDep = Annotated[Principal | None, Depends(get_optional_principal)]
 DrainingDep = Annotated[Draining, Depends(get_draining)]

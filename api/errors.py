@@ -14,13 +14,21 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Match, Route
 
 from api.dialect import Dialect, Flaw, Problem, dialect_of
-from conclave.errors import ConclaveError, Invalid
+from conclave.errors import ConclaveError, Invalid, PublicFailure, TooManyRequests
 from conclave.logging import get_logger
 
 INVALID_BODY = "Invalid request body"
 INTERNAL = Problem(500, "Internal server error", "internal_error")
 _UNNAMED = {404: "Resource not found", 405: "Method not allowed"}
 _log = get_logger(__name__)
+
+
+class RateLimited(TooManyRequests):
+    """Over a rate limit; `headers` tell which one and how long."""
+
+    def __init__(self, message: str, retry_after: float, headers: Mapping[str, str]) -> None:
+        super().__init__(message, retry_after)
+        self.headers = headers
 
 
 def _printable(text: str) -> str:
@@ -34,24 +42,26 @@ def render(path: str, problem: Problem, dialects: Sequence[Dialect]) -> Response
     return JSONResponse(content, problem.status, headers=dict(problem.headers))
 
 
-def _retry_after(error: ConclaveError) -> dict[str, str]:
+def _headers(error: ConclaveError) -> dict[str, str]:
+    headers = dict(error.headers) if isinstance(error, RateLimited) else {}
     seconds: object = getattr(error, "retry_after", None)
     if isinstance(seconds, int | float) and math.isfinite(seconds):
-        return {"Retry-After": str(max(1, math.ceil(seconds)))}
-    return {}
+        headers["Retry-After"] = str(max(1, math.ceil(seconds)))
+    if error.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    return headers
 
 
 def problem_of(error: ConclaveError) -> Problem:
     """Translate an error of the core; of what is nobody's fault but ours, nothing is told."""
-    if error.status == 500:
+    if error.status == 500 and not isinstance(error, PublicFailure):
         return INTERNAL
     message = _printable(error.message)
     flaws: tuple[Flaw, ...] = ()
     if isinstance(error, Invalid):
         kind = error.details.get("type", "value_error")
         flaws = (Flaw(("body", *error.field.split(".")), message, str(kind)),)
-    headers = _retry_after(error)
-    return Problem(error.status, message, error.code, flaws, error.details, headers)
+    return Problem(error.status, message, error.code, flaws, error.details, _headers(error))
 
 
 def _flaws(error: RequestValidationError) -> list[Flaw]:
@@ -137,11 +147,14 @@ def documented(*statuses: int) -> dict[int | str, dict[str, JsonValue]]:
 _MEANINGS = {
     400: "The body cannot be read",
     401: "No credentials, or none that hold",
-    403: "Not from here",
+    403: "Not from here, or not with these rights",
     404: "Unknown, or deleted",
     409: "The present state does not allow it",
     413: "The body is too large",
     422: "A value does not fit: which field, and why",
+    429: "Over a rate limit; Retry-After says when to try again",
+    423: "Locked after too many failures; Retry-After says for how long",
+    500: "What is stored cannot be read",
     502: "The model provider refused",
     503: "Something this service stands on cannot be reached; Retry-After says when to try again",
     504: "The model provider did not answer in time",

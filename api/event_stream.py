@@ -50,7 +50,7 @@ class EventStream(Response):
     media_type = "text/event-stream"
 
     def __init__(self, subscription: Subscription, heartbeat: float = HEARTBEAT_SECONDS) -> None:
-        super().__init__(headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
+        super().__init__(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
         self._subscription = subscription
         self._heartbeat = heartbeat

@@ -1,4 +1,4 @@
-"""What happens to every request, as plain ASGI: ids, limits, log line, the last catch."""
+"""What happens to every request, as plain ASGI: ids, headers, limits, log line, the last catch."""
 
 from __future__ import annotations
 
@@ -8,17 +8,20 @@ import uuid
 from collections.abc import Sequence
 from urllib.parse import quote
 
-from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bound_contextvars
 
+from api.answer_headers import complete
+from api.credentials import hide_url_token
 from api.dialect import Dialect
 from api.errors import INTERNAL, problem_of, render
+from conclave.addresses import Proxies
 from conclave.errors import TooLarge
 from conclave.logging import get_logger
 
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_FORWARDED_FOR = b"x-forwarded-for"
 _PROBES = ("/health/live", "/health/ready")
 _log = get_logger("api.access")
 
@@ -39,11 +42,14 @@ class RequestContext:
     """Names each request, logs its outcome, and answers 500 for what nobody caught.
 
     An X-Request-ID of the client is kept where it is short and plain; the answer carries it.
+    Whatever is asked further in finds the caller's own address and scheme in the scope, where
+    trusted proxies tell of them.
     """
 
-    def __init__(self, app: ASGIApp, dialects: Sequence[Dialect]) -> None:
+    def __init__(self, app: ASGIApp, dialects: Sequence[Dialect], proxies: Proxies) -> None:
         self._app = app
         self._dialects = dialects
+        self._proxies = proxies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the request with its id on every log line."""
@@ -52,11 +58,27 @@ class RequestContext:
             return
         sent = header(scope, b"x-request-id") or ""
         request_id = sent if _SANE_ID.fullmatch(sent) else uuid.uuid4().hex
+        scope["request_id"] = request_id
+        if self._proxies:
+            self._believe_proxies(scope)
         with bound_contextvars(request_id=request_id):
             if scope["type"] == "http":
                 await self._http(scope, receive, send, request_id)
             else:
+                hide_url_token(scope)
                 await self._app(scope, receive, send)
+
+    def _believe_proxies(self, scope: Scope) -> None:
+        peer: tuple[str, int] | None = scope.get("client")
+        if peer is None or not self._proxies.trusts(peer[0]):
+            return
+        headers: list[tuple[bytes, bytes]] = scope["headers"]
+        hops = [value.decode("latin-1") for name, value in headers if name == _FORWARDED_FOR]
+        scope["client"] = (self._proxies.caller(peer[0], ",".join(hops)), peer[1])
+        scheme = (header(scope, b"x-forwarded-proto") or "").rpartition(",")[2].strip().lower()
+        if scheme in {"http", "https"}:
+            is_socket = scope["type"] == "websocket"
+            scope["scheme"] = scheme.replace("http", "ws") if is_socket else scheme
 
     async def _http(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
         started = time.perf_counter()
@@ -66,7 +88,7 @@ class RequestContext:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)["X-Request-ID"] = request_id
+                complete(message, scope, request_id, time.perf_counter() - started)
             await send(message)
 
         try:

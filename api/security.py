@@ -1,37 +1,35 @@
-"""The gate before every path: who may call at all.
+"""The gate before every path: from where a request may come at all.
 
-Under AUTH_MODE=local nobody shows credentials, so the connection itself must be local: both its
-ends on loopback, a loopback Host header (a rebound DNS name is not one) and no foreign Origin.
-Under AUTH_MODE=required only the open paths answer without credentials.
+Under AUTH_MODE=local nobody needs to show credentials, so the connection itself must be local,
+for every request: both its ends on loopback, a loopback Host header (a rebound DNS name is not
+one) and no foreign Origin. Under AUTH_MODE=required credentials decide (`api.admission`), and
+CORS says which pages of other origins may use them. WebSockets know no CORS: a foreign Origin
+is refused in both modes. CORS_ORIGINS lists the exceptions.
 """
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
-from urllib.parse import urlsplit
 
 from starlette.datastructures import MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.answer_headers import EXPOSED
 from api.dialect import Dialect, Problem
 from api.errors import problem_of, render
 from api.middleware import header
-from conclave.errors import Forbidden, Unauthenticated
+from conclave.addresses import UNKNOWN_ADDRESS
+from conclave.errors import Forbidden
 from conclave.loopback import is_loopback
+from conclave.networks import parse_address
+from conclave.origins import Origin, parse_origin, parse_origins
 from conclave.settings import AuthMode, Settings
 
 CODEC_PREFIX = "/codec"
-_OPEN_PATHS = frozenset({"/health", "/docs", "/redoc", "/openapi.json"})
-_OPEN_PREFIXES = ("/health/", "/docs/")
-_DEFAULT_PORTS = {"http": 80, "ws": 80, "https": 443, "wss": 443}
-_SECURE = {"https", "wss"}
 _POLICY_VIOLATION = 1008
-
-Origin = tuple[bool, str, int]
-"""Secure or not, host, port."""
 
 
 class InsecureBind(RuntimeError):
@@ -47,19 +45,6 @@ def check_bind(settings: Settings) -> None:
         )
 
 
-@lru_cache(maxsize=1024)
-def parse_origin(text: str) -> Origin | None:
-    """Read `scheme://host[:port]`; None for anything else, `null` included."""
-    try:
-        parts = urlsplit(text)
-        port = parts.port or _DEFAULT_PORTS[parts.scheme]
-    except (ValueError, KeyError):
-        return None
-    if not parts.hostname or parts.username is not None or parts.path not in {"", "/"}:
-        return None
-    return parts.scheme in _SECURE, parts.hostname.lower(), port
-
-
 def _addresses_loopback(scope: Scope) -> bool:
     """Whether both ends of the connection are loopback, as far as the server knows them."""
     for end in ("client", "server"):
@@ -73,20 +58,53 @@ def _addresses_loopback(scope: Scope) -> bool:
 
 @lru_cache(maxsize=1024)
 def _is_literal(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host.strip("[]"))
-    except ValueError:
-        return False
-    return True
+    return host == UNKNOWN_ADDRESS or parse_address(host) is not None
+
+
+@dataclass(frozen=True)
+class _Sharing:
+    """What pages of another origin may do (the fetch standard's CORS protocol)."""
+
+    methods: str
+    headers: str
+    exposed: str = ""
+    credentials: bool = False
+
+    def around(self, send: Send, origin: str) -> Send:
+        """Return a `send` that says so on the answer."""
+
+        async def share(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers["Access-Control-Allow-Origin"] = origin
+                headers["Access-Control-Allow-Methods"] = self.methods
+                headers["Access-Control-Allow-Headers"] = self.headers
+                if self.exposed:
+                    headers["Access-Control-Expose-Headers"] = self.exposed
+                if self.credentials:
+                    headers["Access-Control-Allow-Credentials"] = "true"
+                headers.add_vary_header("Origin")
+            await send(message)
+
+        return share
+
+
+_FOR_UI = _Sharing("POST, OPTIONS", "authorization, content-type, x-namespace", credentials=True)
+_FOR_LISTED = _Sharing(
+    "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS",
+    "authorization, content-type, idempotency-key, last-event-id, x-api-key, x-request-id",
+    exposed=", ".join(EXPOSED),
+)
 
 
 class Gate:
-    """Lets a request through, or answers 401 or 403 in its dialect."""
+    """Lets a request through, or answers 403 in its dialect; answers preflights."""
 
     def __init__(self, app: ASGIApp, settings: Settings, dialects: Sequence[Dialect]) -> None:
         self._app = app
-        self._mode = settings.auth_mode
+        self._is_local = settings.auth_mode is AuthMode.LOCAL
         self._dialects = dialects
+        self._listed = frozenset(parse_origins(settings.cors_origins))
         self._ui_origins = _ui_origins(settings.temporal_ui_url)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -94,38 +112,52 @@ class Gate:
         if scope["type"] not in {"http", "websocket"}:
             await self._app(scope, receive, send)
             return
-        sent_origin = header(scope, b"origin")
-        for_ui = self._is_for_ui(scope["path"], sent_origin)
-        refusal = self._judge(scope, sent_origin, for_ui=for_ui)
-        if for_ui and sent_origin is not None:
-            send = _with_cors(send, sent_origin)
-            if scope["type"] == "http" and scope["method"] == "OPTIONS" and refusal is None:
-                await Response(status_code=204)(scope, receive, send)
-                return
-        if refusal is None:
-            await self._app(scope, receive, send)
-        elif scope["type"] == "http":
+        origin = header(scope, b"origin")
+        sharing = None if origin is None else self._sharing(scope["path"], origin)
+        refusal = self._judge(scope, origin, is_shared=sharing is not None)
+        if scope["type"] == "websocket":
+            if refusal is None:
+                await self._app(scope, receive, send)
+            else:
+                await _refuse_websocket(refusal, receive, send)
+            return
+        if sharing is not None and origin is not None:
+            send = sharing.around(send, origin)
+        if refusal is not None:
             await render(scope["path"], refusal, self._dialects)(scope, receive, send)
+        elif sharing is not None and scope["method"] == "OPTIONS":
+            await Response(status_code=204)(scope, receive, send)
         else:
-            await _refuse_websocket(refusal, receive, send)
+            await self._app(scope, receive, send)
 
-    def _judge(self, scope: Scope, sent_origin: str | None, *, for_ui: bool) -> Problem | None:
-        if self._mode is AuthMode.REQUIRED:
-            if _is_open(scope["path"]) or (for_ui and scope.get("method") == "OPTIONS"):
-                return None
-            return problem_of(Unauthenticated("Not authenticated"))
-        host = header(scope, b"host") or ""
-        own = parse_origin(f"{scope['scheme']}://{host}")
-        if own is None or not is_loopback(own[1]) or not _addresses_loopback(scope):
-            return problem_of(Forbidden("Only this machine may call: the Host is not loopback"))
-        if sent_origin is not None and not for_ui and parse_origin(sent_origin) != own:
-            return problem_of(Forbidden("This Origin may not call"))
-        return None
+    def _judge(self, scope: Scope, origin: str | None, *, is_shared: bool) -> Problem | None:
+        if self._is_local:
+            own = parse_origin(f"{scope['scheme']}://{header(scope, b'host') or ''}")
+            if own is None or not is_loopback(own[1]) or not _addresses_loopback(scope):
+                return _refused("Only this machine may call: the Host is not loopback")
+            is_own = parse_origin(origin) == own if origin is not None else True
+        else:
+            is_own = scope["type"] == "http" or origin is None or _is_same_host(scope, origin)
+        return None if is_own or is_shared else _refused("This Origin may not call")
 
-    def _is_for_ui(self, path: str, sent_origin: str | None) -> bool:
-        if sent_origin is None or not path.startswith(f"{CODEC_PREFIX}/"):
-            return False
-        return parse_origin(sent_origin) in self._ui_origins
+    def _sharing(self, path: str, origin: str) -> _Sharing | None:
+        parsed = parse_origin(origin)
+        if parsed in self._ui_origins and path.startswith(f"{CODEC_PREFIX}/"):
+            return _FOR_UI
+        return _FOR_LISTED if parsed in self._listed else None
+
+
+def _refused(message: str) -> Problem:
+    return problem_of(Forbidden(message))
+
+
+def _is_same_host(scope: Scope, origin: str) -> bool:
+    """Whether a page of this very host asks. Its scheme is the proxy's to know, not ours."""
+    parsed = parse_origin(origin)
+    if parsed is None:
+        return False
+    scheme = "https" if parsed[0] else "http"
+    return parse_origin(f"{scheme}://{header(scope, b'host') or ''}") == parsed
 
 
 def _ui_origins(url: str | None) -> frozenset[Origin]:
@@ -136,25 +168,6 @@ def _ui_origins(url: str | None) -> frozenset[Origin]:
     secure, host, port = origin
     hosts = {host, "localhost", "127.0.0.1"} if is_loopback(host) else {host}
     return frozenset((secure, name, port) for name in hosts)
-
-
-def _is_open(path: str) -> bool:
-    plain = path.rstrip("/") or "/"
-    return plain in _OPEN_PATHS or plain.startswith(_OPEN_PREFIXES)
-
-
-def _with_cors(send: Send, origin: str) -> Send:
-    async def allow(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            headers = MutableHeaders(scope=message)
-            headers["Access-Control-Allow-Origin"] = origin
-            headers["Access-Control-Allow-Methods"] = "POST, OPTIONS"
-            headers["Access-Control-Allow-Headers"] = "authorization, content-type, x-namespace"
-            headers["Access-Control-Allow-Credentials"] = "true"
-            headers.add_vary_header("Origin")
-        await send(message)
-
-    return allow
 
 
 async def _refuse_websocket(refusal: Problem, receive: Receive, send: Send) -> None:

@@ -9,7 +9,7 @@ import asyncio
 import sys
 from collections.abc import Awaitable, Callable
 
-from bench import creation, deltas, product, report, turns
+from bench import access, creation, deltas, product, report, turns
 from bench.product import Bench
 from bench.report import Figure
 from bench.turns import Arms
@@ -48,11 +48,25 @@ async def _creation(bench: Bench) -> list[Figure]:
     ]
 
 
+async def _access(bench: Bench) -> list[Figure]:
+    found = await access.access(bench)
+    added = (
+        f"authenticated {_list(found.authenticated, 1000, 1)} ms; "
+        f"anonymous {_list(found.anonymous, 1000, 1)} ms"
+    )
+    share = f"refused {_list(found.refused, 1000, 1)} ms; served {_list(found.served, 1000, 1)} ms"
+    return [
+        Figure("Knowing who asks, p50 added", found.added * 1000, 1, True, added, "ms"),
+        Figure("A refused request over a served one", found.share, 0.25, True, share),
+    ]
+
+
 MEASUREMENTS: dict[str, Callable[[Bench], Awaitable[list[Figure]]]] = {
     "memory": _memory,
     "turns": _turns,
     "delta": _delta,
     "creation": _creation,
+    "access": _access,
 }
 
 

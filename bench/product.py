@@ -26,7 +26,7 @@ from conclave.runtime.plan import Layout
 from conclave.runtime.postgres import Postgres
 from conclave.settings import Settings
 
-_ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent
 _START_SECONDS = 90
 
 
@@ -80,7 +80,7 @@ async def _wait_for(path: Path, what: str, log: Path) -> None:
 
 def _spawn(command: list[str], log: Path, env: dict[str, str]) -> subprocess.Popen[bytes]:
     with log.open("ab") as sink:
-        return subprocess.Popen(command, cwd=_ROOT, env=env, stdout=sink, stderr=sink)
+        return subprocess.Popen(command, cwd=ROOT, env=env, stdout=sink, stderr=sink)
 
 
 @asynccontextmanager
@@ -105,7 +105,7 @@ async def running(*, model_delay: float = 0.0) -> AsyncGenerator[Bench]:
 async def _started(
     directory: Path, children: list[subprocess.Popen[bytes]], model_delay: float
 ) -> AsyncGenerator[Bench]:
-    model_port = _free_port()
+    model_port = free_port()
     model_url = f"http://127.0.0.1:{model_port}/v1"
     fake = [sys.executable, "-m", "tests.fakes.model_server", "--port", str(model_port)]
     fake += ["--delay", str(model_delay), "--stamp"]
@@ -146,7 +146,8 @@ async def _started(
         )
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port that nobody listens on just now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

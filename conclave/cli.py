@@ -28,6 +28,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+audit_app = typer.Typer(help="The audit log.", no_args_is_help=True)
+app.add_typer(audit_app, name="audit")
+keys_app = typer.Typer(help="The keys of ENCRYPTION_KEY.", no_args_is_help=True)
+app.add_typer(keys_app, name="keys")
+admin_app = typer.Typer(help="Accounts of administrators.", no_args_is_help=True)
+app.add_typer(admin_app, name="admin")
+
 DataDir = Annotated[
     Path | None,
     typer.Option(
@@ -104,11 +111,14 @@ def api() -> None:
     import uvicorn
 
     from api.security import InsecureBind, check_bind
+    from conclave.identity.errors import SigningKeyRefused
+    from conclave.identity.signing import check_signing_keys
 
     settings = _settings()
     try:
         check_bind(settings)
-    except InsecureBind as error:
+        check_signing_keys(settings)
+    except (InsecureBind, SigningKeyRefused) as error:
         raise _refusal(str(error)) from None
     configure_logging(settings.log_level, settings.log_format)
     uvicorn.run(
@@ -193,6 +203,137 @@ def doctor(data_dir: DataDir = None) -> None:
         typer.echo(f"{mark}  {finding.subject}: {finding.detail}")
     if any(finding.good is False for finding in findings):
         raise typer.Exit(1)
+
+
+@audit_app.command("verify")
+def verify_audit(
+    data_dir: DataDir = None,
+    expect: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HASH@SEAL",
+            help="A seal that was noted before and must still be there: repeat what `verify` said.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Compute every seal of the audit log again; exits with 1 where something does not fit.
+
+    Looks at DATABASE_URL; at the embedded database where that is not set or --data-dir is given.
+    """
+    from conclave.runtime import audit_command
+
+    with _refusing():
+        found = audit_command.verify(_settings(), _embedded(data_dir), expect=expect)
+        for line in audit_command.report(found):
+            typer.echo(line)
+        if found.broken is not None:
+            raise _refusal(f"BROKEN: {found.broken.message}")
+        typer.echo("Nothing was altered.")
+
+
+@keys_app.command("rotate")
+def rotate_keys(data_dir: DataDir = None) -> None:
+    """Make a new key and seal everything that is stored with it, while the product runs.
+
+    With ENCRYPTION_KEY in the environment no key is made: everything is sealed with the first.
+    """
+    from conclave.runtime import keys_command
+
+    with _refusing():
+        if not keys_command.rotate(_settings(), _data_dir(data_dir), typer.echo):
+            raise typer.Exit(1)
+
+
+@keys_app.command("list")
+def list_keys(data_dir: DataDir = None) -> None:
+    """Show the keys by their ids, which one writes, and how many rows each still seals."""
+    from conclave.runtime import keys_command
+
+    with _refusing():
+        keys_command.show(_settings(), _data_dir(data_dir), typer.echo)
+
+
+@keys_app.command("retire")
+def retire_keys(
+    data_dir: DataDir = None,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Take them out; without it they stay.")
+    ] = False,
+) -> None:
+    """Take the keys that seal no row any more out of secrets.env."""
+    from conclave.runtime import keys_command
+
+    with _refusing():
+        if not keys_command.retire(_settings(), _data_dir(data_dir), typer.echo, really=yes):
+            raise typer.Exit(1)
+
+
+Email = Annotated[str, typer.Option(help="The address to sign in with.", show_default=False)]
+PasswordStdin = Annotated[
+    bool, typer.Option("--password-stdin", help="Read the password from standard input.")
+]
+
+
+@admin_app.command("create")
+def create_admin(
+    email: Email,
+    full_name: Annotated[
+        str | None, typer.Option(help="Else what stands before the @.", show_default=False)
+    ] = None,
+    password_stdin: PasswordStdin = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Make an administrator, asking for the password.
+
+    Looks at DATABASE_URL; at the embedded database of a running `conclave up` where that is not
+    set or --data-dir is given.
+    """
+    from conclave.runtime import admin_command
+
+    password = _read_password(from_stdin=password_stdin)
+    with _refusing():
+        user = admin_command.create(_settings(), _embedded(data_dir), email, full_name, password)
+    typer.echo(f"Administrator {user.email} was made.")
+
+
+@admin_app.command("reset-password")
+def reset_password(
+    email: Email,
+    disable_mfa: Annotated[
+        bool, typer.Option("--disable-mfa", help="Turn the second factor off as well.")
+    ] = False,
+    password_stdin: PasswordStdin = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Give somebody who is locked out a new password; sessions end and lockouts are lifted.
+
+    Looks at DATABASE_URL; at the embedded database of a running `conclave up` where that is not
+    set or --data-dir is given.
+    """
+    from conclave.runtime import admin_command
+
+    password = _read_password(from_stdin=password_stdin)
+    with _refusing():
+        user = admin_command.reset_password(
+            _settings(), _embedded(data_dir), email, password, disable_mfa=disable_mfa
+        )
+    typer.echo(f"{user.email} has a new password.")
+
+
+def _read_password(*, from_stdin: bool) -> str:
+    """Ask twice at a terminal; else, or where told so, read one line."""
+    if from_stdin or not sys.stdin.isatty():
+        return sys.stdin.readline().rstrip("\r\n")
+    answer: str = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
+    return answer
+
+
+def _embedded(data_dir: Path | None) -> Path | None:
+    """Return the data directory whose database is meant, None for DATABASE_URL's."""
+    if data_dir is None and "DATABASE_URL" in os.environ:
+        return None
+    return _data_dir(data_dir)
 
 
 def _settings() -> Settings:

@@ -7,7 +7,7 @@ process never carries it.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
@@ -18,42 +18,75 @@ from activities.approvals import ApprovalActivities
 from activities.conversations import ConversationActivities
 from activities.llm import LLMActivities
 from activities.tools import ToolActivities
+from activities.upkeep import UpkeepActivities
 from conclave.adapters.bus.postgres import PostgresBus
+from conclave.adapters.bus.probe import RedisProbe
 from conclave.adapters.bus.watchers import StreamWatchers
 from conclave.adapters.llm.catalogue import PriceMapCatalogue
 from conclave.adapters.llm.demo import DemoGateway
 from conclave.adapters.llm.gateway import LiteLLMGateway
 from conclave.adapters.llm.probe import HttpProviderProbe
 from conclave.adapters.llm.routing import RoutingGateway
-from conclave.adapters.net.guard import OutgoingGuard, parse_allow
+from conclave.adapters.mail.probe import SmtpProbe
+from conclave.adapters.net.guard import OutgoingGuard
+from conclave.adapters.net.urls import Endpoint, endpoints_of, parse_allow
+from conclave.adapters.store.probe import store_probe
 from conclave.agents.service import AgentService
 from conclave.approvals.dispatch import TARGET_KIND as APPROVAL_TARGET
 from conclave.approvals.dispatch import ApprovalDispatch
 from conclave.approvals.service import ApprovalService
+from conclave.audit.sealer import AuditSealer
+from conclave.audit.service import AuditService
 from conclave.auditing import AuditLog
 from conclave.circles.service import CircleService
+from conclave.configuration import sealed as configuration_sealed
+from conclave.configuration.application import ApplicationService
+from conclave.configuration.health import ComponentHealthService, KnownProbe
+from conclave.configuration.plain import PlainSettings
+from conclave.configuration.service import ConfigurationService
 from conclave.conversations.control import CircleConversations
 from conclave.conversations.dispatch import TARGET_KIND as CONVERSATION_TARGET
 from conclave.conversations.dispatch import ConversationDispatch
 from conclave.conversations.record import ConversationRecord
 from conclave.conversations.service import ConversationService
 from conclave.conversations.turns import TurnService
-from conclave.crypto import Keyring
+from conclave.crypto import KeyFile, Keyring
 from conclave.db import Database
 from conclave.events import EventLog
 from conclave.health.service import HealthService
-from conclave.identity.authenticator import CredentialAuthenticator
+from conclave.identity import sealed as identity_sealed
+from conclave.identity.api_keys import ApiKeyHasher, ApiKeyService
+from conclave.identity.assembly import Identity, build_identity
+from conclave.identity.passwords import Argon2Cost
 from conclave.mailbox import Mailbox
 from conclave.memories.service import MemoryService
 from conclave.outbox.relay import Relay
-from conclave.ports import Authenticator, EventBus, Toolbox, ToolDesk, WorkflowEngine
+from conclave.ports import (
+    Authenticator,
+    Chore,
+    EventBus,
+    SecretReferences,
+    SecurityPolicy,
+    Toolbox,
+    ToolDesk,
+    WorkflowEngine,
+)
+from conclave.providers import repository as provider_rows
+from conclave.providers.home import ProviderSettingHome
 from conclave.providers.service import ProviderService
+from conclave.resealing import SealedPlace
+from conclave.secrets import repository as secret_rows
+from conclave.secrets.notices import ExpiryNotices
+from conclave.secrets.references import VaultReferences
+from conclave.secrets.service import SecretService
+from conclave.security.home import SecuritySettingHome
 from conclave.security.service import SecurityService
 from conclave.settings import AuthMode, Settings
 from conclave.tools.desk import ToolDeskService
 from conclave.tools.permissions import PermissionService
 from conclave.tools.service import ToolService
 from conclave.tools.toolbox import ToolRegistry
+from schema.payloads.upkeep import ChoreName
 from workflows.client import connect
 from workflows.codec import EncryptionCodec, data_converter
 from workflows.engine import TemporalEngine
@@ -69,8 +102,10 @@ class Core:
     events: EventLog
     watchers: StreamWatchers
     engine: WorkflowEngine
+    keys: Keyring | None
     codec: EncryptionCodec | None
     dispatch: ConversationDispatch
+    audit: AuditService
     agents: AgentService
     circles: CircleService
     conversations: ConversationService
@@ -78,12 +113,21 @@ class Core:
     providers: ProviderService
     health: HealthService
     authenticator: Authenticator
+    api_keys: ApiKeyService
+    identity: Identity
     security: SecurityService
     permissions: PermissionService
     approvals: ApprovalService
     approval_dispatch: ApprovalDispatch
     tools: ToolService
     tool_desk: ToolDesk
+    guard: OutgoingGuard
+    configuration: ConfigurationService
+    application: ApplicationService
+    components: ComponentHealthService
+    secrets: SecretService
+    references: SecretReferences
+    expiry_notices: ExpiryNotices
     _stack: AsyncExitStack
 
     async def close(self) -> None:
@@ -99,6 +143,7 @@ class WorkerParts:
     conversations: ConversationActivities
     approvals: ApprovalActivities
     tools: ToolActivities
+    upkeep: UpkeepActivities
     relay: Relay
     gateway: LiteLLMGateway
 
@@ -114,6 +159,7 @@ async def build_core(
     name: str = "api",
     environment: Mapping[str, str] = os.environ,
     toolbox: Toolbox | None = None,
+    password_cost: Argon2Cost | None = None,
 ) -> Core:
     """Build the services. Nothing needs to be reachable yet but what `name` says to logs."""
     stack = AsyncExitStack()
@@ -124,25 +170,45 @@ async def build_core(
     if engine is None:
         engine = TemporalEngine(await temporal_client(settings, lazy=True))
     events = EventLog(bus)
+    audit = AuditLog()
     mailbox = Mailbox()
     watchers = StreamWatchers()
     dispatch = ConversationDispatch(db, mailbox, engine)
     conversations = ConversationService(
         db,
         events,
+        audit,
         mailbox,
         dispatch,
         watchers,
         advance_wait_seconds=settings.advance_wait_seconds,
     )
-    audit, security = AuditLog(), SecurityService()
+    security = SecurityService(db, audit, settings.auth_mode)
+    guard = outgoing_guard(settings, security, environment)
+    references = VaultReferences(db, keys)
+    providers = ProviderService(
+        db,
+        audit,
+        keys,
+        guard,
+        HttpProviderProbe(guard),
+        PriceMapCatalogue(),
+        environment,
+        references,
+    )
+    plain = PlainSettings(db, keys, settings)
+    configuration = ConfigurationService(
+        db, plain, ProviderSettingHome(providers), SecuritySettingHome(security), audit
+    )
+    api_keys = ApiKeyService(db, audit, ApiKeyHasher(keys))
+    identity = build_identity(settings, db, security, keys, api_keys=api_keys, cost=password_cost)
+    stack.callback(identity.close)
     toolbox = toolbox or ToolRegistry(())
     permissions = PermissionService(db, audit, lambda: [tool.name for tool in toolbox.all()])
     approval_dispatch = ApprovalDispatch(db, mailbox, engine)
     approvals = ApprovalService(db, events, audit, approval_dispatch, security)
     tools = ToolService(db, events, toolbox, permissions)
     approvals.subject = tools
-    guard = OutgoingGuard(allow=parse_allow(settings.outgoing_allow), own_ports=own_ports(settings))
     return Core(
         settings=settings,
         db=db,
@@ -150,18 +216,31 @@ async def build_core(
         events=events,
         watchers=watchers,
         engine=engine,
+        keys=keys,
         codec=None if keys is None else EncryptionCodec(keys),
         dispatch=dispatch,
-        agents=AgentService(db, events),
-        circles=CircleService(db, events, CircleConversations(events, dispatch, conversations)),
-        conversations=conversations,
-        memories=MemoryService(db, events),
-        providers=ProviderService(
-            db, keys, guard, HttpProviderProbe(guard), PriceMapCatalogue(), environment, settings
+        audit=AuditService(db),
+        agents=AgentService(db, events, audit),
+        circles=CircleService(
+            db, events, audit, CircleConversations(events, dispatch, conversations)
         ),
+        conversations=conversations,
+        memories=MemoryService(db, events, audit),
+        providers=providers,
         health=HealthService(db, engine, settings.conclave_data_dir),
-        authenticator=CredentialAuthenticator(_revealed(settings.gateway_token)),
+        authenticator=identity.authenticator,
+        identity=identity,
+        api_keys=api_keys,
         security=security,
+        guard=guard,
+        configuration=configuration,
+        application=ApplicationService(db, plain, configuration, settings),
+        components=ComponentHealthService(
+            db, engine, configuration, SmtpProbe(), _probes(settings, environment)
+        ),
+        secrets=SecretService(db, keys, audit, users=[providers]),
+        references=references,
+        expiry_notices=ExpiryNotices(db, events),
         permissions=permissions,
         approvals=approvals,
         approval_dispatch=approval_dispatch,
@@ -174,7 +253,7 @@ async def build_core(
 def build_worker_parts(core: Core) -> WorkerParts:
     """Build what a worker runs on top of the core."""
     mailbox = Mailbox()
-    gateway = LiteLLMGateway()
+    gateway = LiteLLMGateway(core.guard)
     turns = TurnService(
         core.db,
         core.events,
@@ -196,9 +275,29 @@ def build_worker_parts(core: Core) -> WorkerParts:
             core.approvals, takes_signals=core.settings.auth_mode is AuthMode.LOCAL
         ),
         tools=ToolActivities(core.tools),
+        upkeep=UpkeepActivities(chores_of(core)),
         relay=Relay(core.db, mailbox, targets),
         gateway=gateway,
     )
+
+
+def _probes(settings: Settings, environment: Mapping[str, str]) -> dict[str, KnownProbe | None]:
+    """Return a probe for each part that is set up outside the database, None for the others."""
+    redis = store = None
+    if settings.redis_url is not None:
+        redis = KnownProbe("redis", RedisProbe(settings.redis_url.get_secret_value()))
+    if settings.object_store_url:
+        store = KnownProbe(*store_probe(settings.object_store_url, environment))
+    return {"redis": redis, "storage": store}
+
+
+def chores_of(core: Core) -> dict[ChoreName, Chore]:
+    """Return who does what upkeep asks for (`workflows.schedules` says when)."""
+    return {
+        ChoreName.SEAL_AUDIT_LOG: AuditSealer(core.db, core.keys),
+        ChoreName.PURGE_SESSIONS: core.identity.upkeep,
+        ChoreName.ANNOUNCE_EXPIRING_SECRETS: core.expiry_notices,
+    }
 
 
 def _revealed(secret: SecretStr | None) -> str | None:
@@ -209,7 +308,20 @@ def keyring(settings: Settings) -> Keyring | None:
     """Return the keys of ENCRYPTION_KEY, None where it is not set."""
     if settings.encryption_key is None:
         return None
-    return Keyring.parse(settings.encryption_key.get_secret_value())
+    file = settings.conclave_secrets_file
+    return Keyring.parse(
+        settings.encryption_key.get_secret_value(), None if file is None else KeyFile(file)
+    )
+
+
+def sealed_places() -> Sequence[SealedPlace]:
+    """Return every place where something is sealed: what `conclave keys rotate` seals again."""
+    return (
+        *secret_rows.SEALED_PLACES,
+        *provider_rows.SEALED_PLACES,
+        *identity_sealed.SEALED_PLACES,
+        *configuration_sealed.SEALED_PLACES,
+    )
 
 
 async def temporal_client(settings: Settings, *, lazy: bool = False) -> Client:
@@ -230,6 +342,37 @@ def own_ports(settings: Settings) -> frozenset[int]:
         if port.isdigit():
             ports.add(int(port))
     return frozenset(ports)
+
+
+def own_endpoints(settings: Settings, environment: Mapping[str, str]) -> frozenset[Endpoint]:
+    """Return what this product stands on, which nothing an agent supplies may reach."""
+    found = (
+        endpoints_of(settings.database_url, 5432)
+        | endpoints_of(_revealed(settings.redis_url), 6379)
+        | endpoints_of(settings.temporal_address, 7233)
+        | endpoints_of(settings.temporal_ui_url)
+    )
+    if (settings.object_store_url or "").startswith(("http://", "https://")):
+        found |= endpoints_of(settings.object_store_url)
+    for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"):
+        found |= endpoints_of(environment.get(name))
+    return found
+
+
+def outgoing_guard(
+    settings: Settings, security: SecurityPolicy, environment: Mapping[str, str]
+) -> OutgoingGuard:
+    """Return the one guard of outgoing URLs. Raises ValueError for a list it cannot honour."""
+
+    async def private_webhooks() -> bool:
+        return (await security.current()).webhooks.allow_private_addresses
+
+    return OutgoingGuard(
+        allow=parse_allow(settings.outgoing_allow),
+        own_ports=own_ports(settings),
+        own_endpoints=own_endpoints(settings, environment),
+        private_webhooks=private_webhooks,
+    )
 
 
 async def _bus(settings: Settings, name: str, stack: AsyncExitStack) -> EventBus:

@@ -112,6 +112,31 @@ class Unavailable(ConclaveError):
         self.retry_after = retry_after
 
 
+class EncryptionKeyMissing(Unavailable):
+    """A secret cannot be stored or read: ENCRYPTION_KEY is not set."""
+
+    code = "encryption_key_missing"
+
+
+class PublicFailure(ConclaveError):
+    """A failure of ours (500) that clients are told of, always in the class's own sentence."""
+
+    sentence: ClassVar[str] = "Internal server error"
+
+    def __init__(self) -> None:
+        super().__init__(self.sentence)
+
+
+class SecretNotUsable(ConclaveError):
+    """`secret://name` has no value just now: unknown, expired, or it cannot be decrypted.
+
+    Trying again does not help before somebody has changed the secret or the reference.
+    """
+
+    code = "secret_not_usable"
+    status = 409
+
+
 class ExecutionClosed(ConclaveError):
     """The workflow run that was addressed is over: the conversation needs another one."""
 

@@ -13,9 +13,12 @@ from schema.domain.approvals import Approval, ApprovalRequest
 from schema.domain.events import Delta
 from schema.domain.identity import Principal
 from schema.domain.llm import ModelReply, ModelRequest, ToolCall, ToolSpec
+from schema.domain.mail import MailSettings
 from schema.domain.providers import ProviderAccess, ProviderModel
 from schema.domain.security import IpRule, SecurityConfig
+from schema.domain.settings import KeptSetting, SettingValue
 from schema.domain.tools import StepPlace, Tool, ToolAsker, ToolOutcome, ToolPlace
+from schema.domain.urls import UrlPurpose
 from schema.payloads.approvals import ApprovalInput
 from schema.payloads.conversations import AdvanceInput, AdvanceResult, ConversationState
 from schema.payloads.tools import ToolRef
@@ -224,13 +227,32 @@ class EventBus(Protocol):
         ...
 
 
+class Chore(Protocol):
+    """Something that upkeep does again and again (`schema.payloads.upkeep.ChoreName`)."""
+
+    async def run(self) -> int:
+        """Do a bounded piece of it, a second's work or so; return how many items were done.
+
+        0 says that nothing is left, and should then have cost one cheap query. It may run twice
+        at once, here and in another process. Raises ConclaveError.
+        """
+        ...
+
+
 class UrlGuard(Protocol):
     """Judges outgoing URLs."""
 
-    async def check(self, url: str, *, field: str, administrator: bool = False) -> None:
+    async def check(
+        self,
+        url: str,
+        *,
+        field: str,
+        administrator: bool = False,
+        purpose: UrlPurpose = UrlPurpose.WEB,
+    ) -> None:
         """Raise `UrlRefused` unless the URL may be reached.
 
-        `administrator` marks provider base URLs: private ranges are theirs to use.
+        `administrator` marks provider base URLs: loopback and private ranges are theirs to use.
         """
         ...
 
@@ -255,6 +277,26 @@ class Authenticator(Protocol):
         ...
 
 
+API_KEY_PREFIX = "conclave_"
+"""What begins with it is an API key, and nothing else is."""
+
+
+class ApiKeyVerifier(Protocol):
+    """Tells whose API key it is."""
+
+    async def verify(self, key: str) -> Principal:
+        """Return the key's principal, its scopes counted into the role.
+
+        Raises `Unauthenticated` for an unknown, expired or revoked key, `Forbidden` where its
+        owner is disabled, `Unavailable`.
+        """
+        ...
+
+    def recognise(self, key: str) -> str | None:
+        """Return the name to count the key's requests under, without any query."""
+        ...
+
+
 class SecurityPolicy(Protocol):
     """The security settings in force."""
 
@@ -274,11 +316,29 @@ class SecurityPolicy(Protocol):
 class SecretReferences(Protocol):
     """Puts values in the place of `secret://name`."""
 
-    async def resolve(self, text: str) -> str:
+    async def resolve(self, text: str, *, tx: Transaction | None = None) -> str:
         """Return the named secret's present value; any other text as it is.
 
-        Raises `SecretNotUsable` where there is no such secret or it has expired.
+        With an open transaction the record is read in it; without one a value read at most a
+        second ago is good enough. Raises `SecretNotUsable` where there is no such secret, it has
+        expired, or it cannot be decrypted.
         """
+        ...
+
+    async def require(self, tx: Transaction, text: str, *, field: str) -> None:
+        """Raise `Invalid` naming the field where `text` refers to a secret that cannot be used.
+
+        The secret can neither be deleted nor renamed before `tx` ends: whoever stores the
+        reference in it is seen by `SecretUser.uses_of` afterwards.
+        """
+        ...
+
+
+class SecretUser(Protocol):
+    """A domain that stores references to secrets."""
+
+    async def uses_of(self, tx: Transaction, name: str) -> Sequence[str]:
+        """Return what refers to the secret, as a sentence names it: `provider openai`."""
         ...
 
 
@@ -291,4 +351,45 @@ class SecretBox(Protocol):
 
     def open(self, sealed: bytes, *, context: str) -> str:
         """Decrypt, with whichever key sealed it."""
+        ...
+
+
+class SettingHome(Protocol):
+    """Keeps some of the settings that the catalogue lists, each under a name of its own.
+
+    Every setting of one request is stored in one transaction, whatever its home.
+    """
+
+    async def check(self, name: str, value: SettingValue | None) -> None:
+        """Raise `Invalid` for a value that can be refused without the record (no transaction)."""
+        ...
+
+    async def read(self, tx: Transaction) -> Mapping[str, KeptSetting]:
+        """Return every setting kept here, in force: as stored, or what holds else."""
+        ...
+
+    async def store(self, tx: Transaction, name: str, value: SettingValue | None) -> None:
+        """Store a value; None lets the default hold again. Holds here once committed.
+
+        Raises `Invalid`, `EncryptionKeyMissing` for a secret.
+        """
+        ...
+
+
+class DependencyProbe(Protocol):
+    """Looks at one thing the service stands on."""
+
+    async def check(self) -> None:
+        """Return when it works. Raises `Unavailable` with a reason that holds no secret.
+
+        May be cancelled at any moment, and leaves nothing behind then.
+        """
+        ...
+
+
+class MailProbe(Protocol):
+    """Looks whether a mail server would take mail, without sending any."""
+
+    async def check(self, mail: MailSettings) -> None:
+        """As `DependencyProbe.check`."""
         ...

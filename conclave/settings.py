@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from functools import lru_cache
 from pathlib import Path
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from conclave.networks import parse_networks
+from conclave.origins import parse_origins
+
+_RATE = re.compile(r"[1-9][0-9]{0,8}/(?:[1-9][0-9]{0,3} ?)?(?:second|minute|hour|day)s?")
 
 
 class AuthMode(StrEnum):
@@ -78,12 +84,34 @@ class Settings(BaseSettings):
     worker_max_activities: int = Field(default=100, ge=1)
     worker_max_tools: int = Field(default=20, ge=1)
 
+    @field_validator(
+        "rate_limit_strict", "rate_limit_standard", "rate_limit_relaxed", "rate_limit_bulk"
+    )
+    @classmethod
+    def _is_a_rate(cls, value: str | None) -> str | None:
+        text = (value or "").strip().lower()
+        if text and text != "off" and not _RATE.fullmatch(text):
+            raise ValueError('must be a number of requests a time, such as 60/minute, or "off"')
+        return text or None
+
     @field_validator("database_url")
     @classmethod
     def _is_postgresql(cls, value: str) -> str:
         scheme, separator, _ = value.partition("://")
         if not separator or scheme.split("+")[0] not in {"postgresql", "postgres"}:
             raise ValueError("must start with postgresql://")
+        return value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _is_list_of_networks(cls, value: str) -> str:
+        parse_networks(value)
+        return value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _is_list_of_origins(cls, value: str) -> str:
+        parse_origins(value)
         return value
 
     @property

@@ -17,8 +17,11 @@ from conclave.runtime.postgres import Postgres
 from conclave.settings import LogFormat, Settings
 from schema.tables.base import Base
 from tests.fakes.model_server import echo
+from tests.harness.accounts import accounts, accounts_core
 from tests.harness.servers import running_postgres, running_temporal
 from tests.harness.stack import Stack, running_stack
+
+__all__ = ["accounts", "accounts_core"]  # fixtures of theirs, for all tests
 
 configure_logging("WARNING", LogFormat.JSON)
 

@@ -20,10 +20,11 @@ from schema.payloads import names
 from worker.interceptors import LogContextInterceptor
 from worker.registry import WORKFLOWS, activities_of, tool_activities_of
 from worker.sandbox import sandboxed_runner
-from workflows import policies
+from workflows import policies, schedules
 from workflows.engine import TemporalEngine
 
 _CONNECT_PAUSE_SECONDS = 0.5
+_SCHEDULE_PAUSE_SECONDS = 5.0
 _GRACEFUL_SECONDS = 5.0
 _log = get_logger(__name__)
 
@@ -36,7 +37,7 @@ async def run(settings: Settings) -> None:
     client = await _connected(settings)
     core = await build_core(settings, engine=TemporalEngine(client), name="worker")
     try:
-        await core.providers.application.apply_log_level()
+        await core.application.apply_log_level()
         parts = build_worker_parts(core)
         await asyncio.to_thread(parts.load)
         await _work(settings, client, parts)
@@ -52,10 +53,12 @@ async def _work(settings: Settings, client: Client, parts: WorkerParts) -> None:
     worker = build_worker(settings, client, parts)
     async with worker, asyncio.TaskGroup() as tasks:
         relay = tasks.create_task(parts.relay.run())
+        keeping = tasks.create_task(keep_schedules(client, parts))
         _say_ready()
         _log.info("worker is ready", task_queue=names.CONCLAVE_QUEUE)
         await stop.wait()
         relay.cancel()
+        keeping.cancel()
     _log.info("worker has drained")
 
 
@@ -91,6 +94,18 @@ async def build_worker(
     )
     async with main, tools:
         yield
+
+
+async def keep_schedules(client: Client, parts: WorkerParts) -> None:
+    """Bring the schedules of upkeep to what this build wants, as soon as the server lets us."""
+    waiting = schedules.schedules_for(parts.upkeep.available)
+    while waiting:
+        try:
+            await schedules.keep(client, waiting[0])
+            del waiting[0]
+        except Exception as error:  # whatever it is, a worker works without schedules too
+            _log.warning("schedule cannot be kept yet", id=waiting[0].id, error=str(error)[:200])
+            await asyncio.sleep(_SCHEDULE_PAUSE_SECONDS)
 
 
 async def _connected(settings: Settings) -> Client:

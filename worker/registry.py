@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from conclave.container import WorkerParts
 from workflows.approval import ApprovalWorkflow
 from workflows.conversation import ConversationWorkflow
+from workflows.upkeep import UpkeepWorkflow
 
-WORKFLOWS: Sequence[type] = (ConversationWorkflow, ApprovalWorkflow)
+WORKFLOWS: Sequence[type] = (ConversationWorkflow, ApprovalWorkflow, UpkeepWorkflow)
 
 
 def activities_of(parts: WorkerParts) -> list[Callable[..., object]]:
@@ -20,6 +21,7 @@ def activities_of(parts: WorkerParts) -> list[Callable[..., object]]:
         parts.conversations.finish,
         parts.approvals.look,
         parts.approvals.decide,
+        parts.upkeep.run,
     ]
 
 

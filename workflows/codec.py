@@ -18,7 +18,7 @@ from temporalio.converter import (
     PayloadCodec,
 )
 
-from conclave.crypto import Keyring
+from conclave.crypto import Keyring, key_id_of
 
 ENCODING = b"binary/encrypted"
 KEY_ID = "conclave-key-id"
@@ -34,14 +34,7 @@ class EncryptionCodec(PayloadCodec):
 
     async def encode(self, payloads: Sequence[Payload]) -> list[Payload]:
         """Encrypt payloads."""
-        metadata = {"encoding": ENCODING, KEY_ID: self._keys.writing_key_id.hex().encode()}
-        return [
-            Payload(
-                metadata=metadata,
-                data=self._keys.seal_bytes(payload.SerializeToString(), _CONTEXT),
-            )
-            for payload in payloads
-        ]
+        return [self._sealed(payload) for payload in payloads]
 
     async def decode(self, payloads: Sequence[Payload]) -> list[Payload]:
         """Decrypt what is encrypted. Raises `UndecipherableSecret`."""
@@ -51,6 +44,12 @@ class EncryptionCodec(PayloadCodec):
             else payload
             for payload in payloads
         ]
+
+    def _sealed(self, payload: Payload) -> Payload:
+        data = self._keys.seal_bytes(payload.SerializeToString(), _CONTEXT)
+        # Of what was sealed, not of the keyring: that may have learnt a new key in between.
+        metadata = {"encoding": ENCODING, KEY_ID: key_id_of(data).hex().encode()}
+        return Payload(metadata=metadata, data=data)
 
 
 def data_converter(keys: Keyring | None) -> DataConverter:

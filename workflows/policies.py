@@ -40,6 +40,13 @@ TOOL_RETRY = RetryPolicy(
 """Without a limit, as for model calls. Whether a call runs again is the ledger's to say: one that
 must not be repeated is not, however often its activity is tried."""
 
+CHORE_TIMEOUT = timedelta(seconds=30)
+"""Of one activity of upkeep; how soon a killed worker's chore is given to another one."""
+CHORE_PATIENCE = timedelta(minutes=5)
+"""How long a chore waits for its database: the next run of its schedule tries again."""
+UPKEEP_TIMEOUT = timedelta(hours=1)
+"""A run that is stuck must not keep its schedule from starting others."""
+
 STICKY_TIMEOUT = timedelta(seconds=1)
 """How long a workflow task waits for the worker that has the run in memory. The default of 10 s
 is most of the delay after a killed worker."""

@@ -1,6 +1,7 @@
-"""Lists of the platform dialect: a bare array, with the number of all rows in X-Total-Count."""
+"""Lists of the platform dialect: a bare array, with the number of all rows in X-Total-Count.
 
-from __future__ import annotations
+Annotations are evaluated here: those of `read` name a variable that only its maker knows.
+"""
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -31,10 +32,11 @@ class Slice:
 def slice_of(default_limit: int = 50, most: int = 200) -> Callable[..., Awaitable[Slice]]:
     """Make the dependency that reads `limit`, `offset` and its older name `skip`."""
 
+    # As a default: annotations are text here, and `most` is known to this function alone.
+    asked = Query(default_limit, ge=1, le=most, description="Most rows to return")
+
     async def read(
-        limit: Annotated[int, Query(ge=1, le=most, description="Most rows to return")] = (
-            default_limit
-        ),
+        limit: int = asked,
         offset: Annotated[int, Query(ge=0, le=_MAX_OFFSET, description="Rows to skip")] = 0,
         skip: Annotated[
             int | None, Query(ge=0, le=_MAX_OFFSET, description="The same as `offset`")

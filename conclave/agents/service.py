@@ -10,6 +10,7 @@ from conclave.agents.commands import BusyPolicy, CreateAgent, UpdateAgent
 from conclave.agents.errors import AgentBusy, AgentNotFound
 from conclave.agents.repository import AgentRepository
 from conclave.agents.slugs import first_free, slug_of
+from conclave.auditing import AuditLog, changed
 from conclave.db import Database, Transaction
 from conclave.events import EventLog
 from conclave.merging import merge
@@ -23,9 +24,10 @@ _STEM_LENGTH = 56
 class AgentService:
     """The use cases of agents."""
 
-    def __init__(self, db: Database, events: EventLog) -> None:
+    def __init__(self, db: Database, events: EventLog, audit: AuditLog) -> None:
         self._db = db
         self._events = events
+        self._audit = audit
         self._agents = AgentRepository()
 
     async def create(self, command: CreateAgent) -> Agent:
@@ -35,6 +37,7 @@ class AgentService:
             agent_id = await self._insert(tx, slug_of(command.name), values)
             agent = await self._get(tx, agent_id)
             await self._tell(tx, EventType.AGENT_CREATED, agent)
+            await self._record(tx, "agent_created", None, agent)
         return agent
 
     async def _insert(self, tx: Transaction, base: str, values: dict[str, object]) -> int:
@@ -66,19 +69,20 @@ class AgentService:
         """Apply what was set. Raises `AgentNotFound`, or `Invalid` naming the key."""
         values: dict[str, object] = command.model_dump(mode="json", exclude_unset=True)
         async with self._db.transaction() as tx:
-            agent = await self._get(tx, agent_id, lock=True)
+            before = await self._get(tx, agent_id, lock=True)
             if "personality" in values:
-                stored = agent.personality.model_dump()
+                stored = before.personality.model_dump()
                 merged = merge(Personality, stored, command.personality, "personality")
                 values["personality"] = merged.model_dump(mode="json")
             if "config" in values:
-                config = merge(AgentConfig, agent.config.model_dump(), command.config, "config")
+                config = merge(AgentConfig, before.config.model_dump(), command.config, "config")
                 values["config"] = config.model_dump(mode="json")
             if not values:
-                return agent
+                return before
             await self._agents.update(tx, agent_id, values)
             agent = await self._get(tx, agent_id)
             await self._tell(tx, EventType.AGENT_UPDATED, agent, changed=sorted(values))
+            await self._record(tx, "agent_updated", before, agent)
         return agent
 
     async def delete(self, agent_id: int, policy: BusyPolicy) -> None:
@@ -89,6 +93,14 @@ class AgentService:
                 raise AgentBusy(agent.id, agent.name)
             await self._agents.delete(tx, agent_id)
             await self._tell(tx, EventType.AGENT_DELETED, agent)
+            await self._record(tx, "agent_deleted", agent, None)
+
+    async def _record(
+        self, tx: Transaction, action: str, before: Agent | None, after: Agent | None
+    ) -> None:
+        agent = after or before
+        changes = changed(_columns(before), _columns(after))
+        await self._audit.record(tx, action, "agent", agent and agent.id, changes=changes)
 
     async def _get(self, tx: Transaction, agent_id: int, *, lock: bool = False) -> Agent:
         agent = await self._agents.get(tx, agent_id, lock=lock)
@@ -110,3 +122,10 @@ class AgentService:
             data["changed"] = list(changed)
         draft = EventDraft(stream=f"agent-{agent.id}", type=kind, data=data, agent_id=agent.id)
         await self._events.append(tx, [draft])
+
+
+def _columns(agent: Agent | None) -> dict[str, JsonValue]:
+    """Return what people set, as the audit log compares it."""
+    if agent is None:
+        return {}
+    return agent.model_dump(mode="json", exclude={"id", "status", "created_at", "updated_at"})

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from pydantic import JsonValue
 
+from conclave.auditing import AuditLog, changed
 from conclave.circles.commands import AddMember, CreateCircle, UpdateCircle
 from conclave.circles.errors import (
     AlreadyMember,
@@ -33,9 +34,16 @@ CircleEffect = Callable[[Transaction, int], Awaitable[None]]
 class CircleService:
     """The use cases of circles. What changes one locks its row first."""
 
-    def __init__(self, db: Database, events: EventLog, conversations: ConversationControl) -> None:
+    def __init__(
+        self,
+        db: Database,
+        events: EventLog,
+        audit: AuditLog,
+        conversations: ConversationControl,
+    ) -> None:
         self._db = db
         self._events = events
+        self._audit = audit
         self._conversations = conversations
         self._circles = CircleRepository()
 
@@ -46,6 +54,7 @@ class CircleService:
                 raise CircleNameTaken(command.name)
             circle = await self._get(tx, command.name)
             await self._tell(tx, EventType.CIRCLE_CREATED, circle)
+            await self._record(tx, "created", circle.id, changed({}, _columns(circle)))
         return circle
 
     async def get(self, name: str) -> Circle:
@@ -74,10 +83,12 @@ class CircleService:
             if not values:
                 return circle
             await self._circles.update(tx, circle.id, values)
-            circle = await self._get(tx, name)
-            changed: list[JsonValue] = [*sorted(values)]
-            await self._tell(tx, EventType.CIRCLE_UPDATED, circle, changed=changed)
-        return circle
+            updated = await self._get(tx, name)
+            told: list[JsonValue] = [*sorted(values)]
+            await self._tell(tx, EventType.CIRCLE_UPDATED, updated, changed=told)
+            changes = changed(_columns(circle), _columns(updated))
+            await self._record(tx, "updated", circle.id, changes)
+        return updated
 
     async def delete(self, name: str) -> None:
         """Delete softly, ending its conversations. An active circle is refused."""
@@ -88,6 +99,7 @@ class CircleService:
             await self._conversations.end_circle(tx, circle.id)
             await self._circles.delete(tx, circle.id)
             await self._tell(tx, EventType.CIRCLE_DELETED, circle)
+            await self._record(tx, "deleted", circle.id, changed(_columns(circle), {}))
 
     async def start(self, name: str) -> Circle:
         """created → active."""
@@ -127,6 +139,8 @@ class CircleService:
             await self._tell(
                 tx, EventType.CIRCLE_STATUS, moved, previous_status=circle.status.value
             )
+            changes = changed(_columns(circle), _columns(moved))
+            await self._record(tx, action, circle.id, changes)
         return moved
 
     async def members(self, name: str, limit: int, offset: int) -> tuple[Sequence[Member], int]:
@@ -157,6 +171,8 @@ class CircleService:
                 agent_name=member.agent_name,
                 role=member.role.value,
             )
+            joined = changed({}, {"agent_id": member.agent_id, "role": member.role.value})
+            await self._record(tx, "member_added", circle.id, joined)
         return member
 
     async def remove_member(self, name: str, agent_id: int) -> None:
@@ -168,6 +184,8 @@ class CircleService:
             if not await self._circles.remove_member(tx, circle.id, agent_id):
                 raise NotMember(name, agent_id)
             await self._tell(tx, EventType.CIRCLE_MEMBER_REMOVED, circle, member=agent_id)
+            left = changed({"agent_id": agent_id}, {})
+            await self._record(tx, "member_removed", circle.id, left)
 
     async def _get(self, tx: Transaction, name: str) -> Circle:
         circle = await self._circles.get(tx, name)
@@ -179,6 +197,12 @@ class CircleService:
         if not await self._circles.lock(tx, name):
             raise CircleNotFound(name)
         return await self._get(tx, name)
+
+    async def _record(
+        self, tx: Transaction, what: str, circle_id: int, changes: Mapping[str, JsonValue]
+    ) -> None:
+        """What a circle's change does to its conversations is in the circle's own entry."""
+        await self._audit.record(tx, f"circle_{what}", "circle", circle_id, changes=changes)
 
     async def _tell(
         self,
@@ -206,3 +230,8 @@ class CircleService:
             agent_id=member,
         )
         await self._events.append(tx, [draft])
+
+
+def _columns(circle: Circle) -> dict[str, JsonValue]:
+    """Return what people set, as the audit log compares it."""
+    return circle.model_dump(mode="json", exclude={"id", "agent_count", "created_at", "updated_at"})

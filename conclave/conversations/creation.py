@@ -1,7 +1,7 @@
 """Storing a new conversation: one statement, because creating must cost next to nothing.
 
-The row, the opening prompt, both events and the start that is owed are stored together or not at
-all; agents that are gone or offline store nothing.
+The row, the opening prompt, both events, the start that is owed and the audit log's entry are
+stored together or not at all; agents that are gone or offline store nothing.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
+from conclave.auditing import changed, entry_ctes, entry_parameters, entry_values
 from conclave.conversations.rendering import message_data, private_owner_of
 from conclave.conversations.repository import Participant, StoredConversation
 from conclave.db import Transaction
@@ -34,7 +35,7 @@ from schema.domain.events import EventType
 from schema.payloads.names import conversation_workflow_id
 
 _CREATE = (
-    text("""
+    text(f"""
 WITH fit AS (
   SELECT count(*) AS found, json_agg(json_build_object(
     'id', id, 'slug', slug, 'name', name, 'model', model, 'state', state)) AS agents
@@ -68,7 +69,7 @@ WITH fit AS (
   INSERT INTO outbox (target_kind, target_id, due_at)
   SELECT 'conversation', id, clock_timestamp() + interval '2 seconds' FROM new WHERE :auto_run
   RETURNING id
-)
+), {entry_ctes("new", "new.id::text")}
 SELECT new.*, fit.agents, (SELECT id FROM owed) AS owed FROM new, fit
 """)
     .bindparams(
@@ -90,6 +91,7 @@ SELECT new.*, fit.agents, (SELECT id FROM owed) AS owed FROM new, fit
         bindparam("created", type_=JSONB),
         bindparam("opened", type_=JSONB),
         bindparam("private_owner", type_=String),
+        *entry_parameters(),
     )
     .columns(
         column("id", BigInteger),
@@ -145,6 +147,7 @@ async def store(tx: Transaction, events: EventLog, new: NewConversation) -> Crea
         },
         "opened": _opening(new),
         "private_owner": private_owner,
+        **entry_values("conversation_created", "conversation", changes=changed({}, _rules(new))),
     }
     row = (await tx.conn.execute(_CREATE, values)).mappings().one_or_none()
     if row is None:
@@ -156,6 +159,11 @@ async def store(tx: Transaction, events: EventLog, new: NewConversation) -> Crea
         mentions=new.mentions,
         owed=row["owed"],
     )
+
+
+def _rules(new: NewConversation) -> dict[str, JsonValue]:
+    """Return what the audit log tells of it: the rules, and nothing that is said."""
+    return new.model_dump(exclude={"topic", "prompt", "mentions", "circle_id", "owner"})
 
 
 def _opening(new: NewConversation) -> dict[str, JsonValue]:

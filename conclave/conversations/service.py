@@ -11,6 +11,7 @@ import time
 import uuid
 from contextlib import suppress
 
+from conclave.auditing import AuditLog, changed
 from conclave.conversations.admission import adhoc, admit
 from conclave.conversations.commands import (
     Advance,
@@ -62,6 +63,7 @@ class ConversationService:
         self,
         db: Database,
         events: EventLog,
+        audit: AuditLog,
         mailbox: Mailbox,
         dispatch: ConversationDispatch,
         watch: StreamWatch,
@@ -70,6 +72,7 @@ class ConversationService:
     ) -> None:
         self._db = db
         self._events = events
+        self._audit = audit
         self._mailbox = mailbox
         self._dispatch = dispatch
         self._watch = watch
@@ -213,6 +216,10 @@ class ConversationService:
             if stored.final:
                 return stored
             ended = await self.close(tx, stored)
+            changes = changed({"status": stored.status}, {"status": ended.status})
+            await self._audit.record(
+                tx, "conversation_ended", "conversation", stored.id, changes=changes
+            )
         return ended
 
     async def close(self, tx: Transaction, stored: StoredConversation) -> StoredConversation:

@@ -21,3 +21,12 @@ class NoSuchAgent(NotFound):
 
     def __init__(self, agent_id: int) -> None:
         super().__init__(f"Agent {agent_id} not found")
+
+
+class NoSuchConversation(NotFound):
+    """The conversation a memory is about is not there, or not the caller's to see."""
+
+    code = "conversation_not_found"
+
+    def __init__(self, conversation_id: int) -> None:
+        super().__init__(f"Conversation {conversation_id} not found", field="scope_id")

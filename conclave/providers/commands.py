@@ -1,4 +1,4 @@
-"""What can be asked of the settings."""
+"""What can be asked of the providers."""
 
 from __future__ import annotations
 
@@ -11,10 +11,3 @@ class UpdateProvider(Shape):
     api_key: str | None = None
     base_url: str | None = None
     default_model: str | None = None
-
-
-class UpdateApplication(Shape):
-    """Change the application's own settings: fields that were not given stay."""
-
-    debug: bool | None = None
-    log_level: str | None = None

@@ -1,24 +1,33 @@
-"""All SQL on provider and application settings."""
+"""All SQL on provider settings."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from pydantic import JsonValue
 from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 
 from conclave.db import Transaction
 from conclave.providers.shapes import StoredProvider
-from schema.tables.settings import ProviderRow, SettingRow
+from conclave.resealing import SealedColumn
+from schema.tables.settings import ProviderRow
 
 _COLUMNS = (
     ProviderRow.name,
     ProviderRow.api_key,
+    ProviderRow.secret_name,
     ProviderRow.base_url,
     ProviderRow.default_model,
     ProviderRow.updated_at,
 )
+
+
+def key_context(name: int | str) -> str:
+    """Return what a sealed API key is bound to."""
+    return f"provider:{name}"
+
+
+SEALED_PLACES = (SealedColumn(ProviderRow, ProviderRow.name, ProviderRow.api_key, key_context),)
 
 
 class ProviderRepository:
@@ -41,25 +50,11 @@ class ProviderRepository:
         )
         await tx.conn.execute(statement)
 
-    async def ping(self, tx: Transaction) -> None:
-        """Ask for nothing: a pooled connection may have died unseen."""
-        await tx.conn.execute(select(1))
-
-    async def settings(self, tx: Transaction, category: str) -> dict[str, JsonValue]:
-        """Return a category's settings by the part of their key after its dot."""
-        prefix = f"{category}."
+    async def using_secret(self, tx: Transaction, secret_name: str) -> Sequence[str]:
+        """Return the providers whose key is this secret."""
         rows = await tx.conn.execute(
-            select(SettingRow.key, SettingRow.value).where(
-                SettingRow.key.startswith(prefix, autoescape=True)
-            )
+            select(ProviderRow.name)
+            .where(ProviderRow.secret_name == secret_name)
+            .order_by(ProviderRow.name)
         )
-        return {str(key).removeprefix(prefix): value for key, value in rows}
-
-    async def set(self, tx: Transaction, key: str, value: JsonValue) -> None:
-        """Store one setting."""
-        statement = insert(SettingRow).values(key=key, value=value)
-        statement = statement.on_conflict_do_update(
-            index_elements=[SettingRow.key],
-            set_={"value": value, "updated_at": func.clock_timestamp()},
-        )
-        await tx.conn.execute(statement)
+        return rows.scalars().all()

@@ -1,4 +1,4 @@
-"""What can go wrong while the embedded stack starts."""
+"""What can go wrong while the embedded stack starts, and with commands on it."""
 
 from __future__ import annotations
 
@@ -21,3 +21,9 @@ class DataDirInUse(StartFailed):
     """Another supervisor runs on this data directory."""
 
     code = "data_dir_in_use"
+
+
+class KeysUnusable(ConclaveError):
+    """`conclave keys` cannot find the keys, or what they seal."""
+
+    code = "keys_unusable"

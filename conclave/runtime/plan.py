@@ -135,6 +135,10 @@ def child_environment(
         TEMPORAL_UI_URL=f"http://127.0.0.1:{ports.ui}",
     )
     environment.update(options.environment)
+    given_by_hand = "ENCRYPTION_KEY" in {*inherited, *options.environment}
+    if "ENCRYPTION_KEY" in secrets and not given_by_hand:
+        # So that they learn the keys that `conclave keys rotate` puts there while they run.
+        environment["CONCLAVE_SECRETS_FILE"] = str(Layout(options.data_dir).secrets)
     host = environment.get("API_HOST", "127.0.0.1")
     environment.setdefault("AUTH_MODE", "local" if is_loopback(host) else "required")
     return environment

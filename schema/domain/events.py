@@ -36,7 +36,12 @@ class EventType(StrEnum):
     TOOL_DENIED = "conversation.tool_denied"
     APPROVAL_REQUESTED = "approval.requested"
     APPROVAL_DECIDED = "approval.decided"
+    SECRET_EXPIRING = "secret.expiring"
     TEXT_DELTA = "conversation.text_delta"
+
+
+ADMIN_OWNER = "admin"
+"""As an event's owner: seen by administrators only, for no principal's key is this word."""
 
 
 def conversation_stream(conversation_id: int) -> str:

@@ -6,6 +6,7 @@ from typing import Final
 
 CONVERSATION_WORKFLOW: Final = "Conversation"
 APPROVAL_WORKFLOW: Final = "Approval"
+UPKEEP_WORKFLOW: Final = "Upkeep"
 
 ADVANCE_UPDATE: Final = "advance"
 WAKE_SIGNAL: Final = "wake"
@@ -20,6 +21,7 @@ DECIDE_APPROVAL_ACTIVITY: Final = "approvals.decide"
 
 APPROVE_SIGNAL: Final = "approve"
 REJECT_SIGNAL: Final = "reject"
+CHORE_ACTIVITY: Final = "upkeep.chore"
 
 CONCLAVE_QUEUE: Final = "conclave"
 TOOLS_QUEUE: Final = "tools"

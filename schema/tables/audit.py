@@ -43,7 +43,10 @@ class AuditWaitingRow(Base):
 
 
 class AuditSealRow(Base):
-    """A link of the chain: the hash over the seal before it and the entries it names."""
+    """A link of the chain: the hash over the seal before it and the entries it names.
+
+    A trigger refuses UPDATE and DELETE here too.
+    """
 
     __tablename__ = "audit_seals"
 

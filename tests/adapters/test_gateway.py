@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
 from decimal import Decimal
 from email.utils import formatdate
 
 import pytest
+from aiohttp import web
 
 from conclave.adapters.llm.errors import translate
 from conclave.adapters.llm.gateway import LiteLLMGateway
-from conclave.errors import ProviderRefused, ProviderTimeout, ProviderUnavailable
+from conclave.adapters.net.guard import OutgoingGuard
+from conclave.errors import (
+    ProviderError,
+    ProviderRefused,
+    ProviderTimeout,
+    ProviderUnavailable,
+)
 from schema.domain.conversations import MessageRole
 from schema.domain.llm import ModelRequest, PromptMessage, ToolCall, ToolSpec
 from schema.domain.providers import ProviderAccess, ProviderName
@@ -336,3 +344,75 @@ async def test_a_reasoning_model_gets_only_the_parameters_it_takes(
     assert body["max_completion_tokens"] == 100
     assert "max_tokens" not in body
     assert "temperature" not in body
+
+
+_MODELS = {
+    ProviderName.ANTHROPIC: "claude-3-5-sonnet-20241022",
+    ProviderName.OPENAI: "gpt-4o-mini",
+    ProviderName.DEEPSEEK: "deepseek-chat",
+    ProviderName.MISTRAL: "mistral-small",
+    ProviderName.GOOGLE: "gemini-2.0-flash",
+    ProviderName.OLLAMA: "llama3",
+}
+
+
+@pytest.fixture
+async def diverter(unused_tcp_port: int) -> AsyncIterator[list[web.Request]]:
+    """A provider that sends everybody on to another port of this machine, body and all."""
+    seen: list[web.Request] = []
+
+    async def divert(request: web.Request) -> web.Response:
+        seen.append(request)
+        return web.Response(
+            status=307, headers={"Location": f"http://127.0.0.1:{unused_tcp_port}/"}
+        )
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", divert)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", unused_tcp_port).start()
+    yield seen
+    await runner.cleanup()
+
+
+def at(provider: ProviderName, port: int, host: str = "127.0.0.1") -> ProviderAccess:
+    return ProviderAccess(
+        provider=provider,
+        api_key="sk-test-0123456789abcdef",
+        base_url=f"http://{host}:{port}/v1",
+        default_model="m",
+    )
+
+
+@pytest.mark.parametrize("provider", list(ProviderName))
+async def test_no_provider_leads_a_call_elsewhere(
+    gateway: LiteLLMGateway,
+    diverter: list[web.Request],
+    unused_tcp_port: int,
+    provider: ProviderName,
+):
+    request = a_request(provider=provider, model=_MODELS[provider])
+
+    with pytest.raises(ProviderError):
+        await gateway.complete(request, at(provider, unused_tcp_port), Heard())
+
+    assert len(diverter) == 1
+
+
+@pytest.mark.parametrize("provider", list(ProviderName))
+async def test_a_base_url_that_comes_to_lead_to_our_own_ports_is_refused_when_called(
+    diverter: list[web.Request], unused_tcp_port: int, provider: ProviderName
+):
+    async def to_loopback(host: str, port: int) -> list[str]:
+        return ["127.0.0.1"]
+
+    guard = OutgoingGuard(own_ports=frozenset({unused_tcp_port}), resolver=to_loopback)
+    guarded = LiteLLMGateway(guard)
+    request = a_request(provider=provider, model=_MODELS[provider])
+    for host in ("127.0.0.1", "models.example"):
+        with pytest.raises(ProviderRefused, match="port of this service"):
+            await guarded.complete(request, at(provider, unused_tcp_port, host), Heard())
+    await guarded.close()
+
+    assert not diverter

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Generator
 from pathlib import Path
 
 import httpx
 import pytest
-import structlog
 from fastapi import FastAPI
 
 from api.app import create_app
 from conclave.container import Core, build_core
 from conclave.db import Database
 from conclave.settings import AuthMode, Settings
+from schema.domain.security import SecurityConfig
+from tests.fakes.callers import FakeAuthenticator
 from tests.fakes.engine import FakeEngine
+from tests.harness.logs import log_plainly
 from tests.waiting import until
 
 BASE_URL = "http://127.0.0.1:8000"
@@ -24,16 +26,17 @@ def local_client(app: FastAPI, base_url: str = BASE_URL) -> httpx.AsyncClient:
     return httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url=base_url)
 
 
+def forget_settings(core: Core) -> None:
+    """Let nothing be believed that a test before this one had stored: the tables were emptied."""
+    core.security._config.replace(SecurityConfig())
+    core.security._rules.replace([])
+    core.providers._known.forget()
+    core.configuration._plain._rows.replace({})
+
+
 @pytest.fixture(scope="session", autouse=True)
 def plain_logs() -> None:
-    """structlog's own default draws pretty tracebacks, which takes seconds each."""
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ]
-    )
+    log_plainly()
 
 
 @pytest.fixture(scope="session")
@@ -75,10 +78,34 @@ def app(api_settings: Settings, core: Core) -> FastAPI:
 
 
 @pytest.fixture
+def authenticator(core: Core) -> Generator[FakeAuthenticator]:
+    """Knows the callers of `tests.fakes.callers` for as long as the test runs."""
+    before, core.authenticator = core.authenticator, FakeAuthenticator()
+    yield core.authenticator
+    core.authenticator = before
+
+
+@pytest.fixture
+async def outside(
+    api_settings: Settings,
+    core: Core,
+    clean_database: Database,
+    engine: FakeEngine,
+    authenticator: FakeAuthenticator,
+) -> AsyncIterator[httpx.AsyncClient]:
+    """A caller under AUTH_MODE=required, who shows no credentials of its own accord."""
+    settings = api_settings.model_copy(update={"auth_mode": AuthMode.REQUIRED})
+    async with local_client(create_app(settings, core), "https://conclave.example") as client:
+        yield client
+    await until(lambda: not core.dispatch._wakes, what="the wake-ups")
+
+
+@pytest.fixture
 async def client(
     app: FastAPI, core: Core, clean_database: Database, engine: FakeEngine
 ) -> AsyncIterator[httpx.AsyncClient]:
     """A caller on loopback; wake-ups still under way are waited for before tables are emptied."""
+    forget_settings(core)
     async with local_client(app) as client:
         yield client
     await until(lambda: not core.dispatch._wakes, what="the wake-ups")

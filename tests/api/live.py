@@ -13,8 +13,10 @@ import httpx
 import uvicorn
 from fastapi import FastAPI
 
+from api.admission import RECHECK_SECONDS
 from api.app import create_app
 from conclave.container import Core, build_core
+from conclave.ports import Authenticator
 from conclave.settings import AuthMode, Settings
 from schema.payloads.approvals import ApprovalInput
 from schema.payloads.conversations import AdvanceInput, AdvanceResult, ConversationState
@@ -68,16 +70,23 @@ class Live:
 
 
 @asynccontextmanager
-async def live_api(postgres_url: str) -> AsyncGenerator[Live]:
+async def live_api(
+    postgres_url: str,
+    *,
+    auth_mode: AuthMode = AuthMode.LOCAL,
+    authenticator: Authenticator | None = None,
+    recheck_seconds: float = RECHECK_SECONDS,
+) -> AsyncGenerator[Live]:
     with socket.socket() as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(("127.0.0.1", 0))
         port = listening.getsockname()[1]
         settings = Settings(
-            auth_mode=AuthMode.LOCAL, database_url=postgres_url, api_port=port, redis_url=None
+            auth_mode=auth_mode, database_url=postgres_url, api_port=port, redis_url=None
         )
         core = await build_core(settings, engine=NoEngine(), name="api under test")
-        app = create_app(settings, core)
+        core.authenticator = authenticator or core.authenticator
+        app = create_app(settings, core, recheck_seconds=recheck_seconds)
         config = uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=5)
         server = QuietServer(config)
         task = asyncio.create_task(server.serve(sockets=[listening]))

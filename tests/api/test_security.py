@@ -1,4 +1,4 @@
-"""The gate: who may call under each AUTH_MODE."""
+"""The gate: from where a request may come under each AUTH_MODE."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from starlette.websockets import WebSocketDisconnect
 from api.app import create_app
 from api.security import InsecureBind, check_bind
 from conclave.settings import AuthMode, Settings
-from tests.api.conftest import BASE_URL, local_client
+from tests.api.conftest import BASE_URL
+from tests.fakes.callers import bearer, token_of
 
 UI = "http://127.0.0.1:8233"
 
@@ -95,16 +96,47 @@ async def test_an_application_bound_beyond_loopback_does_not_start(api_settings,
             pass
 
 
-async def test_required_mode_opens_health_and_docs_only(api_settings, core, clean_database):
+async def test_required_mode_opens_health_and_docs_only(outside):
+    for path in ("/health", "/health/live", "/health/", "/docs", "/redoc", "/openapi.json"):
+        assert (await outside.get(path)).status_code == 200
+    for path in ("/agents", "/circles", "/conversations", "/nowhere", "/healthy", "/settings"):
+        answer = await outside.get(path)
+        assert answer.status_code == 401
+        assert answer.json() == {"detail": "Not authenticated"}
+        assert answer.headers["www-authenticate"] == "Bearer"
+    assert (await outside.post("/codec/decode", json={"payloads": []})).status_code == 401
+
+
+async def test_required_mode_admits_credentials_from_anywhere(api_settings, core, authenticator):
     settings = api_settings.model_copy(update={"auth_mode": AuthMode.REQUIRED})
-    async with local_client(create_app(settings, core), "https://conclave.example") as client:
-        for path in ("/health", "/health/live", "/health/", "/docs", "/redoc", "/openapi.json"):
-            assert (await client.get(path)).status_code == 200
-        for path in ("/agents", "/circles", "/conversations", "/nowhere", "/healthy"):
-            answer = await client.get(path)
-            assert answer.status_code == 401
-            assert answer.json() == {"detail": "Not authenticated"}
-        assert (await client.post("/codec/decode", json={"payloads": []})).status_code == 401
+    transport = httpx.ASGITransport(app=create_app(settings, core), client=("203.0.113.5", 1))
+    async with httpx.AsyncClient(transport=transport, base_url="http://c.example") as client:
+        assert (await client.get("/agents")).status_code == 401
+        assert (await client.get("/agents", headers=bearer("viewer"))).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "headers", [{"host": "evil.example"}, {"origin": "http://evil.example"}, {"origin": "null"}]
+)
+async def test_credentials_do_not_open_the_gate_of_local_mode(client, authenticator, headers):
+    assert (await client.get("/agents", headers=bearer("admin"))).status_code == 200
+    answer = await client.get("/agents", headers=headers | bearer("admin"))
+    assert answer.status_code == 403
+    assert authenticator.asked == [token_of("admin")]
+
+
+async def test_the_codec_is_an_admins_under_required_mode(outside):
+    body = {"payloads": []}
+    for caller, status in (("operator", 403), ("admin", 200), ("gateway", 200)):
+        answer = await outside.post("/codec/decode", json=body, headers=bearer(caller))
+        assert answer.status_code == status
+    told = {"origin": UI, "access-control-request-method": "POST"}
+    preflight = await outside.options("/codec/decode", headers=told)
+    assert preflight.status_code == 204
+    assert preflight.headers["access-control-allow-credentials"] == "true"
+    refused = await outside.post("/codec/decode", json=body, headers={"origin": UI})
+    assert refused.status_code == 401
+    assert refused.headers["access-control-allow-origin"] == UI
 
 
 async def test_the_ui_of_temporal_may_use_the_codec_and_nothing_else(client):
@@ -145,3 +177,45 @@ def test_a_websocket_passes_the_same_gate(api_settings, host, origin):
     ):
         pass
     assert refused.value.code == 1008
+
+
+LISTED = "https://app.example"
+
+
+@pytest.mark.parametrize("mode", AuthMode)
+@pytest.mark.parametrize(
+    ("origin", "is_taken"),
+    [
+        (None, True),
+        ("http://127.0.0.1:8000", True),
+        (LISTED, True),
+        ("http://127.0.0.1:9000", False),
+        ("https://evil.example", False),
+        ("null", False),
+    ],
+)
+def test_a_websocket_of_a_foreign_page_is_refused_in_both_modes(
+    api_settings, mode, origin, is_taken
+):
+    changes = {"auth_mode": mode, "cors_origins": LISTED}
+    app = create_app(api_settings.model_copy(update=changes))
+    client = TestClient(app, base_url=BASE_URL, client=("127.0.0.1", 1))
+    headers = {"host": "127.0.0.1:8000"} | ({"origin": origin} if origin else {})
+    if is_taken:  # past the gate: told about the missing channel or token after the handshake
+        with client.websocket_connect("/ws/nowhere", headers=headers) as socket:
+            ending = socket.receive()
+            assert ending["code"] == (4004 if mode is AuthMode.LOCAL else 4001)
+    else:
+        with (
+            pytest.raises(WebSocketDisconnect) as refused,
+            client.websocket_connect("/ws/nowhere", headers=headers),
+        ):
+            pass
+        assert refused.value.code == 1008
+
+
+def test_the_own_page_may_open_a_websocket_behind_a_proxy_that_ends_tls(api_settings):
+    app = create_app(api_settings.model_copy(update={"auth_mode": AuthMode.REQUIRED}))
+    headers = {"host": "conclave.example", "origin": "https://conclave.example"}
+    with TestClient(app).websocket_connect("/ws/nowhere", headers=headers) as socket:
+        assert socket.receive()["code"] == 4001

@@ -101,7 +101,7 @@ async def test_a_conversation_is_told_as_it_happens(
     async with event_source(events_url(live, conversation)) as source:
         head = source.response.headers
         assert head["content-type"].startswith("text/event-stream")
-        assert head["cache-control"] == "no-cache"
+        assert head["cache-control"] == "no-store"
         assert head["x-accel-buffering"] == "no"
         worker.publish(delta(conversation.id, "Hel"))
         first = await source.next()

@@ -13,6 +13,7 @@ from pathlib import Path
 import psycopg
 from temporalio.client import Client
 
+from schema.payloads import names
 from tests.chaos.kills import Kill, Kind, strike
 from tests.chaos.load import Load
 from tests.chaos.model import Model, running_model
@@ -143,14 +144,17 @@ async def _all_is_over(product: Product) -> bool:
 
 
 async def _settled_runs(product: Product) -> dict[str, list[str]]:
-    """Return Temporal's runs once none is running, or as they stand at the deadline."""
+    """Return Temporal's runs of conversations once none is running, or as they stand at the
+    deadline. Upkeep runs for ever, again and again."""
     client = await Client.connect(product.temporal)
     found: dict[str, list[str]] = {}
 
     async def none_runs() -> bool:
         found.clear()
         runs: defaultdict[str, list[str]] = defaultdict(list)
-        async for execution in client.list_workflows():
+        async for execution in client.list_workflows(
+            f"WorkflowType = '{names.CONVERSATION_WORKFLOW}'"
+        ):
             status = execution.status
             runs[execution.id].append("?" if status is None else status.name)
         found.update(runs)

@@ -23,8 +23,8 @@ Endpoint = tuple[str, str]
 
 
 def plain(path: str) -> str:
-    """Parameter names are free, their places are not."""
-    return re.sub(r"\{[^}]*\}", "{}", path)
+    """Parameter names are free, their places are not; a last slash is the same path."""
+    return re.sub(r"\{[^}]*\}", "{}", path).rstrip("/") or "/"
 
 
 def rows() -> list[dict[str, str]]:

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import event, text
 
 from conclave.adapters.llm.catalogue import PriceMapCatalogue
 from conclave.adapters.net.guard import OutgoingGuard
+from conclave.auditing import AuditLog
 from conclave.crypto import Keyring, UndecipherableSecret, new_key
 from conclave.db import Database
-from conclave.errors import Invalid, UrlRefused
-from conclave.providers.commands import UpdateApplication, UpdateProvider
-from conclave.providers.errors import EncryptionKeyMissing, ProviderNotFound
+from conclave.errors import EncryptionKeyMissing, Invalid, SecretNotUsable, UrlRefused
+from conclave.ports import SecretUser
+from conclave.providers.commands import UpdateProvider
+from conclave.providers.errors import ProviderNotFound
 from conclave.providers.service import ProviderService
-from conclave.settings import Settings
+from conclave.secrets.commands import CreateSecret, RotateSecret
+from conclave.secrets.errors import SecretInUse
+from conclave.secrets.references import VaultReferences
+from conclave.secrets.service import SecretService
+from schema.domain.identity import LOCAL_PRINCIPAL
 from schema.domain.providers import ProviderAccess, ProviderName
+from schema.domain.secrets import Secret
 
 KEY = "sk-ant-0123456789xyz"
 
@@ -69,12 +76,13 @@ def build(
 ) -> ProviderService:
     return ProviderService(
         database,
+        AuditLog(),
         keys,
         OutgoingGuard(own_ports=frozenset({8000}), resolver=to_loopback),
         probe or Probe(),
         PriceMapCatalogue(),
         environment or {},
-        Settings(database_url=str(database.engine.url.render_as_string(hide_password=False))),
+        VaultReferences(database, keys, clock=clock),
         clock=clock,
     )
 
@@ -182,6 +190,119 @@ async def test_a_key_sealed_by_a_lost_encryption_key_is_listed_but_does_not_open
     assert not (await other.test("openai")).success
 
 
+async def store_secret(
+    database: Database, keys: Keyring, users: Sequence[SecretUser] = (), **fields: object
+) -> tuple[SecretService, Secret]:
+    vault = SecretService(database, keys, AuditLog(), users)
+    values = {"name": "openai-prod", "value": KEY, **fields}
+    return vault, await vault.create(CreateSecret.model_validate(values), LOCAL_PRINCIPAL)
+
+
+async def test_a_key_by_reference_is_shown_as_such_and_used_by_its_present_value(
+    service: ProviderService, database: Database, keys: Keyring, clock: Clock, probe: Probe
+):
+    vault, secret = await store_secret(database, keys)
+
+    shown = await service.update("openai", UpdateProvider(api_key="secret://openai-prod"))
+    assert (shown.api_key, shown.is_configured) == ("secret://openai-prod", True)
+    assert [one.api_key for one in await service.list() if one.provider == "openai"] == [
+        "secret://openai-prod"
+    ]
+    assert (await service.access("openai")).api_key == KEY
+    assert (await service.test("openai")).success
+    assert probe.asked[0].api_key == KEY
+
+    await vault.rotate(secret.id, RotateSecret(value="sk-new-0123456789\n"), LOCAL_PRINCIPAL)
+    clock.now += 1
+    assert (await service.access("openai")).api_key == "sk-new-0123456789"
+
+
+async def test_a_key_takes_the_place_of_a_reference_and_the_other_way_round(
+    service: ProviderService, database: Database, keys: Keyring
+):
+    await store_secret(database, keys, value="from-the-vault")
+    for key, used in ((KEY, KEY), ("secret://openai-prod", "from-the-vault"), (None, None)):
+        await service.update("openai", UpdateProvider(api_key=key))
+        assert (await service.access("openai")).api_key == used
+
+
+async def test_a_reference_to_nothing_is_refused_naming_the_field(
+    service: ProviderService, database: Database, keys: Keyring
+):
+    past = datetime.now(UTC) - timedelta(days=1)
+    await store_secret(database, keys, expires_at=past)
+    await service.update("openai", UpdateProvider(api_key=KEY))
+    for reference in ("secret://nowhere", "secret://openai-prod", "secret://"):
+        with pytest.raises(Invalid) as caught:
+            await service.update("openai", UpdateProvider(api_key=reference))
+        assert caught.value.field == "api_key"
+
+    assert (await service.access("openai")).api_key == KEY
+
+
+async def test_a_reference_in_the_environment_is_resolved_too(
+    clean_database: Database, keys: Keyring, clock: Clock
+):
+    environment = {"OPENAI_API_KEY": "secret://openai-prod"}
+    service = build(clean_database, keys, clock, environment=environment)
+    with pytest.raises(SecretNotUsable, match="names no secret"):
+        await service.access("openai")
+    assert not (await service.test("openai")).success
+
+    await store_secret(clean_database, keys)
+    clock.now += 1
+
+    assert (await service.access("openai")).api_key == KEY
+    assert (await service.access("mistral")).api_key is None
+    await service.update("openai", UpdateProvider(api_key="stored"))
+    assert (await service.access("openai")).api_key == "stored"
+
+
+async def test_a_secret_that_a_provider_uses_is_not_deleted(
+    service: ProviderService, database: Database, keys: Keyring
+):
+    vault, secret = await store_secret(database, keys, [service])
+    await service.update("openai", UpdateProvider(api_key="secret://openai-prod"))
+    with pytest.raises(SecretInUse, match="provider openai"):
+        await vault.delete(secret.id)
+
+    await service.update("openai", UpdateProvider(api_key=None))
+    await vault.delete(secret.id)
+
+
+async def test_a_reference_costs_no_query_between_two_looks(
+    service: ProviderService, database: Database, keys: Keyring, clock: Clock
+):
+    await store_secret(database, keys)
+    await service.update("openai", UpdateProvider(api_key="secret://openai-prod"))
+    await service.access("openai")
+    statements: list[str] = []
+
+    def note(*arguments: object) -> None:
+        statements.append(str(arguments[2]))
+
+    event.listen(database.engine.sync_engine, "before_cursor_execute", note)
+    try:
+        clock.now += 0.9
+        await asyncio.gather(*(service.access("openai") for _ in range(50)))
+        assert statements == []
+        clock.now += 0.1
+        await asyncio.gather(*(service.access("openai") for _ in range(50)))
+        assert len(statements) == 2
+    finally:
+        event.remove(database.engine.sync_engine, "before_cursor_execute", note)
+
+
+async def test_a_secret_that_no_header_can_carry_is_refused_without_its_text(
+    service: ProviderService, database: Database, keys: Keyring
+):
+    await store_secret(database, keys, value="first line\nsecond line")
+    await service.update("openai", UpdateProvider(api_key="secret://openai-prod"))
+    with pytest.raises(SecretNotUsable, match="characters") as caught:
+        await service.access("openai")
+    assert "line" not in caught.value.message
+
+
 async def test_a_base_url_on_loopback_is_an_administrators_but_never_our_own_port(
     service: ProviderService,
 ):
@@ -214,47 +335,3 @@ async def test_a_test_asks_the_provider_only_when_it_is_set_up(
     await service.update("openai", UpdateProvider(api_key=KEY))
     assert (await service.test("openai")).success
     assert [access.api_key for access in probe.asked] == [KEY]
-
-
-async def test_application_settings_are_kept_and_the_log_level_holds_at_once(
-    service: ProviderService,
-):
-    before = logging.getLogger().level
-    try:
-        changed = await service.application.update(UpdateApplication(log_level="error", debug=True))
-        assert (changed.log_level, changed.debug) == ("ERROR", True)
-        assert logging.getLogger().level == logging.ERROR
-        await service.application.update(UpdateApplication(debug=False))
-        kept = await service.application.get()
-        assert (kept.log_level, kept.debug, kept.environment) == ("ERROR", False, "development")
-    finally:
-        logging.getLogger().setLevel(before)
-
-
-async def test_an_unknown_log_level_is_invalid(service: ProviderService):
-    with pytest.raises(Invalid) as caught:
-        await service.application.update(UpdateApplication(log_level="LOUD", debug=True))
-
-    assert caught.value.field == "log_level"
-    assert not (await service.application.get()).debug
-
-
-async def test_the_database_is_shown_without_its_password(service: ProviderService):
-    info = await service.application.database()
-
-    assert info.is_connected
-    assert info.name
-    assert info.user
-
-
-async def test_a_database_that_is_away_is_shown_as_such(keys: Keyring, clock: Clock):
-    url = "postgresql+psycopg://someone:secret@127.0.0.1:1/conclave"
-    database = Database.connect(url, pool_size=1)
-    try:
-        info = await build(database, keys, clock).application.database()
-    finally:
-        await database.close()
-
-    assert not info.is_connected
-    assert (info.host, info.port, info.name, info.user) == ("127.0.0.1", 1, "conclave", "someone")
-    assert "secret" not in info.model_dump_json()

@@ -1,4 +1,4 @@
-"""A conversation workflow whose decisions changed: what the replay of histories has to refuse."""
+"""Workflows whose decisions changed: what the replay of histories has to refuse."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from temporalio import workflow
 with workflow.unsafe.imports_passed_through():
     from schema.payloads import names
     from schema.payloads.conversations import ConversationResult, ConversationState
+    from schema.payloads.upkeep import UpkeepInput, UpkeepResult
     from workflows.conversation import ConversationWorkflow
+    from workflows.upkeep import UpkeepWorkflow
 
 
 @workflow.defn(name=names.CONVERSATION_WORKFLOW)
@@ -23,3 +25,14 @@ class LooksFirst(ConversationWorkflow):
         """Look, then talk."""
         await self._look()
         return await super().run(state)
+
+
+@workflow.defn(name=names.UPKEEP_WORKFLOW)
+class SleepsFirst(UpkeepWorkflow):
+    """Waits before anything else: a timer more than there was."""
+
+    @workflow.run
+    async def run(self, asked: UpkeepInput) -> UpkeepResult:
+        """Sleep, then do the chores."""
+        await workflow.sleep(1)
+        return await super().run(asked)

@@ -1,15 +1,18 @@
-"""Record the histories that every later build has to replay: `python -m tests.histories.record`.
+"""Record the histories that every later build has to replay.
 
-Runs scenes against real servers under a known key and writes one file a workflow run beside this
-program. To be repeated only where workflows may break with their past: before a release, when no
-run of the old build is open. The conversation workflow has no timers, so no scene has one.
+`python -m tests.histories.record [scene ...]` runs scenes, all or those that are named, against
+real servers under a known key and writes one file a workflow run beside this program. To be
+repeated only where workflows may break with their past: before a release, when no run of the old
+build is open. No workflow has timers yet, so no scene has one.
 """
 
 from __future__ import annotations
 
 import asyncio
+import sys
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
+from functools import partial
 from pathlib import Path
 
 from conclave.agents.commands import BusyPolicy
@@ -23,6 +26,7 @@ from tests.fakes.model_server import Behaviour, Failure, Received, Reply, echo
 from tests.harness.runs import chain
 from tests.harness.servers import running_postgres, running_temporal
 from tests.harness.stack import Stack, running_stack
+from tests.histories import upkeep
 from tests.histories.files import DIRECTORY, KEY, forget_place, recorded, store
 from tests.waiting import until
 
@@ -189,40 +193,54 @@ async def _circle(stack: Stack, agents: list[Agent]) -> str:
     return name
 
 
-async def _record(stack: Stack) -> None:
-    for scene in SCENES:
+async def _talk_runs(scene: Scene, stack: Stack) -> list[str]:
+    """Return the ids of the workflows a scene of a conversation leaves."""
+    talk = await scene(stack)
+    executions = range(1, talk.execution + 1)
+    return [f"conversation-{talk.id}" + (f"-{n}" if n > 1 else "") for n in executions]
+
+
+async def _record(stack: Stack, wanted: Callable[[str], bool]) -> None:
+    scenes: dict[str, Callable[[Stack], Awaitable[list[str]]]] = {
+        **{scene.__name__: partial(_talk_runs, scene) for scene in SCENES},
+        **{scene.__name__: scene for scene in upkeep.SCENES},
+    }
+    for name in filter(wanted, scenes):
         stack.model.reset()
         stack.model.responder = echo
-        talk = await scene(stack)
-        executions = range(1, talk.execution + 1)
-        ids = [f"conversation-{talk.id}" + (f"-{n}" if n > 1 else "") for n in executions]
+        ids = await scenes[name](stack)
         runs = [run for workflow_id in ids for run in await chain(stack.client, workflow_id)]
         for number, run in enumerate(runs, 1):
-            path = DIRECTORY / f"{scene.__name__}-{number}.json"
+            path = DIRECTORY / f"{name}-{number}.json"
             await forget_place(run)
             store(path, run)
             print(path.name, len(run.events), "events")
 
 
-async def _run(directory: Path) -> None:
+async def _run(directory: Path, wanted: Callable[[str], bool]) -> None:
     async with (
         running_postgres(directory / "postgres") as postgres,
         running_temporal(directory) as temporal,
     ):
         migrations.upgrade(postgres.url())
         async with running_stack(postgres.url(), temporal.address, encryption_key=KEY) as stack:
-            await _record(stack)
+            await _record(stack, wanted)
 
 
-def main() -> None:
-    """Replace what is recorded."""
+def main(names: Collection[str]) -> None:
+    """Replace what is recorded of these scenes, of all where none is named."""
+
+    def wanted(name: str) -> bool:
+        return not names or name in names
+
     for path in recorded():
-        path.unlink()
+        if wanted(path.stem.rpartition("-")[0]):
+            path.unlink()
     with tempfile.TemporaryDirectory(prefix="conclave-record-") as name:
         directory = Path(name)
         directory.chmod(0o711)
-        asyncio.run(_run(directory))
+        asyncio.run(_run(directory, wanted))
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -12,7 +12,7 @@ from temporalio.worker import Replayer
 
 from conclave.crypto import Keyring, new_key
 from schema.payloads import names
-from tests.histories.changed import LooksFirst
+from tests.histories.changed import LooksFirst, SleepsFirst
 from tests.histories.files import KEY, load, recorded
 from worker.registry import WORKFLOWS
 from worker.sandbox import sandboxed_runner
@@ -21,6 +21,7 @@ from workflows.codec import data_converter
 FILES = pytest.mark.parametrize("path", recorded(), ids=lambda path: path.stem)
 CLOSED = {
     EventType.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED,
+    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_FAILED,
     EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CANCELED,
     EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CONTINUED_AS_NEW,
 }
@@ -42,7 +43,7 @@ async def test_a_recorded_history_replays(path: Path):
 @FILES
 async def test_a_workflow_that_decides_otherwise_is_refused(path: Path):
     with pytest.raises(workflow.NondeterminismError):
-        await replayer(LooksFirst).replay_workflow(load(path))
+        await replayer(LooksFirst, SleepsFirst).replay_workflow(load(path))
 
 
 async def test_a_history_does_not_replay_without_its_key():
@@ -52,7 +53,7 @@ async def test_a_history_does_not_replay_without_its_key():
     assert result.replay_failure is not None
 
 
-def test_together_the_histories_hold_all_that_happens_to_a_conversation():
+def test_together_the_histories_hold_all_that_happens_to_a_workflow():
     histories = [load(path) for path in recorded()]
     held = {event.event_type for history in histories for event in history.events}
     assert held >= {
@@ -68,7 +69,9 @@ def test_together_the_histories_hold_all_that_happens_to_a_conversation():
         names.COMPLETE_ACTIVITY,
         names.LOOK_ACTIVITY,
         names.SETTLE_ACTIVITY,
+        names.CHORE_ACTIVITY,
     }
+    assert workflows(histories) == {names.CONVERSATION_WORKFLOW, names.UPKEEP_WORKFLOW}
     is_open = {history.events[-1].event_type not in CLOSED for history in histories}
     assert is_open == {True, False}
 
@@ -76,6 +79,14 @@ def test_together_the_histories_hold_all_that_happens_to_a_conversation():
 def attempts(history: WorkflowHistory) -> int:
     """Return how often the activity tried most was tried."""
     return max(event.activity_task_started_event_attributes.attempt for event in history.events)
+
+
+def workflows(histories: list[WorkflowHistory]) -> set[str]:
+    """Return the names of the workflows that ran."""
+    return {
+        history.events[0].workflow_execution_started_event_attributes.workflow_type.name
+        for history in histories
+    }
 
 
 def activities(histories: list[WorkflowHistory]) -> set[str]:

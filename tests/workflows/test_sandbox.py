@@ -16,13 +16,15 @@ from temporalio.worker.workflow_sandbox._restrictions import UnintentionalPassth
 
 import workflows
 from conclave.crypto import Keyring
-from tests.histories.files import KEY, load, recorded
+from tests.histories.files import DIRECTORY, KEY, load
 from worker.sandbox import sandboxed_runner
 from workflows.codec import data_converter
 
 SOURCES = Path(workflows.__file__ or "").parent
-IN_RUNS = ["conversation", "agent_turn", "turn_order", "policies", "visibility"]
+IN_RUNS = ["conversation", "agent_turn", "turn_order", "policies", "visibility", "upkeep"]
 """The files that run inside workflows; the others belong to clients."""
+LOADED_BY = {"upkeep": ("upkeep", "UpkeepWorkflow", "upkeep_done-1")}
+"""The workflow's file and class, and a history of it, for those that no conversation loads."""
 
 _numbers = itertools.count(1)
 
@@ -39,14 +41,16 @@ async def load_in_sandbox(
     with (copy / f"{module}.py").open("a") as file:
         file.write(f"\n{line}\n")
     monkeypatch.syspath_prepend(directory)
-    altered = importlib.import_module(f"{name}.conversation")
+    file, workflow, history = LOADED_BY.get(
+        module, ("conversation", "ConversationWorkflow", "agent_gone-1")
+    )
     replayer = Replayer(
-        workflows=[altered.ConversationWorkflow],
+        workflows=[getattr(importlib.import_module(f"{name}.{file}"), workflow)],
         workflow_runner=sandboxed_runner(),
         data_converter=data_converter(Keyring.parse(KEY)),
     )
     try:
-        await replayer.replay_workflow(load(recorded()[0]))
+        await replayer.replay_workflow(load(DIRECTORY / f"{history}.json"))
     except RuntimeError as error:
         if error.__cause__ is not None:
             raise error.__cause__ from None

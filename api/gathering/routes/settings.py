@@ -31,8 +31,8 @@ async def get_settings(core: CoreDep) -> SettingsOut:
     """Providers with their keys masked, the database without its password, the application."""
     return SettingsOut.from_domain(
         await core.providers.list(),
-        await core.providers.application.database(),
-        await core.providers.application.get(),
+        await core.application.database(),
+        await core.application.get(),
     )
 
 
@@ -42,7 +42,10 @@ async def get_settings(core: CoreDep) -> SettingsOut:
     responses=documented(400, 401, 403, 404, 413, 422, 503),
 )
 async def update_provider(core: CoreDep, provider: Provider, body: ProviderPatch) -> ProviderOut:
-    """The key is stored encrypted. What is left out stays; null clears."""
+    """The key is stored encrypted; `secret://name` takes it from the vault at each use.
+
+    What is left out stays; null clears.
+    """
     return ProviderOut.from_domain(await core.providers.update(provider, body.to_command()))
 
 
@@ -63,4 +66,4 @@ async def check_provider(core: CoreDep, provider: Provider) -> ProviderTestOut:
 )
 async def update_application(core: CoreDep, body: ApplicationPatch) -> ApplicationOut:
     """A changed log level holds at once in the process that answers, elsewhere after a restart."""
-    return ApplicationOut.from_domain(await core.providers.application.update(body.to_command()))
+    return ApplicationOut.from_domain(await core.application.update(body.to_command()))

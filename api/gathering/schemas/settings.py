@@ -7,13 +7,10 @@ from typing import Annotated, Self
 from pydantic import BaseModel, Field, StringConstraints, field_validator
 
 from api.gathering.schemas.fields import refuse_null
-from conclave.providers.commands import UpdateApplication, UpdateProvider
-from conclave.providers.shapes import (
-    ApplicationSettings,
-    DatabaseInfo,
-    ProviderSettings,
-    ProviderTest,
-)
+from conclave.configuration.commands import UpdateApplication
+from conclave.configuration.shapes import ApplicationSettings, DatabaseInfo
+from conclave.providers.commands import UpdateProvider
+from conclave.providers.shapes import ProviderSettings, ProviderTest
 from schema.domain.providers import ProviderModel
 
 ApiKey = Annotated[

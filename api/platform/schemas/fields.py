@@ -20,7 +20,10 @@ Name: TypeAlias = Annotated[
 
 def _in_utc(moment: datetime) -> datetime:
     """Read a time without an offset as UTC, and every other in UTC."""
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    try:
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("beyond the years 1 to 9999 in UTC") from None
 
 
 def _with_z(moment: datetime) -> str:

@@ -28,22 +28,34 @@ class _Subscription(Protocol):
     def listen(self) -> AsyncIterator[dict[str, bytes]]: ...
 
 
-class _Client(Protocol):
+class Client(Protocol):
     """What is used of redis.asyncio, whose own types are partly unknown."""
 
-    async def ping(self) -> object: ...
-    def pipeline(self, transaction: bool) -> AbstractAsyncContextManager[_Pipeline]: ...
+    async def ping(self) -> object:
+        """Ask whether the server answers."""
+        ...
+
+    def pipeline(self, transaction: bool) -> AbstractAsyncContextManager[_Pipeline]:
+        """Collect commands."""
+        ...
+
     def pubsub(
         self, *, ignore_subscribe_messages: bool
-    ) -> AbstractAsyncContextManager[_Subscription]: ...
-    async def aclose(self) -> None: ...
+    ) -> AbstractAsyncContextManager[_Subscription]:
+        """Listen to channels."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        ...
 
 
-def _connect(url: str, name: str) -> _Client:
+def connect(url: str, name: str) -> Client:
+    """Return a client that connects when it is first used; `name` is what the server shows."""
     pool: ConnectionPool = ConnectionPool.from_url(  # pyright: ignore[reportUnknownMemberType] -- untyped kwargs
         url, client_name=name.replace(" ", "-"), socket_connect_timeout=5, health_check_interval=15
     )
-    return cast("_Client", Redis.from_pool(pool))
+    return cast("Client", Redis.from_pool(pool))
 
 
 class _PublishWire:
@@ -52,11 +64,11 @@ class _PublishWire:
     def __init__(self, url: str, name: str) -> None:
         self._url = url
         self._name = name
-        self._client: _Client | None = None
+        self._client: Client | None = None
 
     async def open(self) -> None:
         await self.close()
-        self._client = _connect(self._url, self._name)
+        self._client = connect(self._url, self._name)
         await self._client.ping()
 
     async def send(self, parcel: Parcel) -> None:
@@ -88,7 +100,7 @@ class RedisBus(Notifier):
         """Yield deltas, and None when events may be waiting: after every (re)connect too."""
         backoff = Backoff()
         while True:
-            client = _connect(self._url, f"{self._name} listener")
+            client = connect(self._url, f"{self._name} listener")
             try:
                 async with client.pubsub(ignore_subscribe_messages=True) as subscription:
                     await subscription.subscribe(EVENTS_CHANNEL, DELTAS_CHANNEL)

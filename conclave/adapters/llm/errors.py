@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from email.utils import parsedate_to_datetime
 from typing import cast
 
+from conclave.crypto import blank_out
 from conclave.errors import ProviderError, ProviderRefused, ProviderTimeout, ProviderUnavailable
 
 REASON_LIMIT = 300
@@ -42,8 +43,7 @@ def translate(error: Exception, label: str, secrets: Sequence[str]) -> ProviderE
 
 def public_reason(text: str, secrets: Sequence[str]) -> str:
     """Return a provider's own words on one line: no class names, no keys, at most 300 letters."""
-    for secret in filter(None, secrets):
-        text = text.replace(secret, "***")
+    text = blank_out(text, secrets)
     text = _KEY_SHAPES.sub("***", " ".join(text.split()))
     text = _CLASS_NAMES.sub("", text)
     return text if len(text) <= REASON_LIMIT else text[: REASON_LIMIT - 1] + "…"

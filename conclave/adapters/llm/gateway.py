@@ -14,10 +14,20 @@ from decimal import Decimal
 from threading import Lock
 from typing import Protocol, cast
 
+from aiohttp import ClientSession
+
 from conclave.adapters.llm import prices
 from conclave.adapters.llm.endpoints import ENDPOINTS, base_url, litellm_model
 from conclave.adapters.llm.errors import translate
-from conclave.errors import ProviderError, ProviderRefused, ProviderTimeout, ProviderUnavailable
+from conclave.adapters.net.guard import OutgoingGuard
+from conclave.adapters.net.sessions import guarded_session
+from conclave.errors import (
+    ProviderError,
+    ProviderRefused,
+    ProviderTimeout,
+    ProviderUnavailable,
+    UrlRefused,
+)
 from conclave.ports import DeltaSink
 from schema.domain.conversations import MessageRole
 from schema.domain.llm import ModelReply, ModelRequest, PromptMessage, ToolCall, ToolSpec
@@ -26,6 +36,8 @@ from schema.domain.providers import ProviderAccess, ProviderName
 CLIENT_TIMEOUT = 3600.0
 """Seconds. litellm keeps a client for each timeout it sees, so this one never changes: the
 request's own timeout is kept around the whole call."""
+_KEEP_SECONDS = 120.0
+_CONNECTIONS = 1000
 _KEYLESS = "none"
 """The OpenAI client insists on a key even where the server takes none."""
 
@@ -88,6 +100,12 @@ class _LiteLLM(Protocol):
     def close_litellm_async_clients(self) -> Awaitable[None]: ...
 
 
+class _Client(Protocol):
+    """litellm's AsyncHTTPHandler."""
+
+    async def close(self) -> None: ...
+
+
 @dataclass
 class _Call:
     """A tool call while its pieces arrive."""
@@ -130,10 +148,13 @@ class _Spoken:
 
 
 class LiteLLMGateway:
-    """A `ModelGateway`."""
+    """A `ModelGateway`. Calls go through the guard by an administrator's word: to loopback and
+    private ranges, never to what is this product's own, wherever the DNS or a redirect leads."""
 
-    def __init__(self) -> None:
+    def __init__(self, guard: OutgoingGuard | None = None) -> None:
+        self._guard = guard or OutgoingGuard()
         self._module: _LiteLLM | None = None
+        self._client: _Client | None = None
         self._lock = Lock()
 
     def load(self) -> None:
@@ -153,12 +174,15 @@ class LiteLLMGateway:
                 module.telemetry = False
                 module.disable_streaming_logging = True
                 module.disable_hf_tokenizer_download = True
+                self._client = _guarded_client(self._guard)
                 self._module = module
 
     async def close(self) -> None:
         """Close the connections of the clients that litellm keeps."""
         if self._module is not None:
             await self._module.close_litellm_async_clients()
+        if self._client is not None:
+            await self._client.close()
 
     def worst_case_usd(self, request: ModelRequest, access: ProviderAccess) -> Decimal:
         """Return the most the call can cost; 0 for a model without a price."""
@@ -184,7 +208,7 @@ class LiteLLMGateway:
         litellm = self._loaded()
         spoken = _Spoken()
         try:
-            stream = await litellm.acompletion(**_arguments(request, access))
+            stream = await litellm.acompletion(**_arguments(request, access), client=self._client)
         except Exception as error:
             raise self._translated(error, access) from error
         if stream is None:
@@ -271,13 +295,49 @@ class LiteLLMGateway:
         return sum((Decimal(str(part)) for part in parts), Decimal(0)).quantize(prices.NANO)
 
     def _translated(self, error: Exception, access: ProviderAccess) -> ProviderError:
-        secrets = [access.api_key] if access.api_key else []
-        return translate(error, ENDPOINTS[access.provider].label, secrets)
+        label = ENDPOINTS[access.provider].label
+        refusal = _refusal(error)
+        if refusal is not None:
+            return ProviderRefused(f"{label} may not be called: {refusal.message}")
+        return translate(error, label, [access.api_key] if access.api_key else [])
 
     def _loaded(self) -> _LiteLLM:
         if self._module is None:
             self.load()
         return cast("_LiteLLM", self._module)
+
+
+def _guarded_client(guard: OutgoingGuard) -> _Client:
+    """Return the client all providers are called with. It follows no redirect: none sends one."""
+    from litellm.llms.custom_httpx.aiohttp_transport import LiteLLMAiohttpTransport
+    from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler, get_ssl_configuration
+
+    def session() -> ClientSession:
+        return guarded_session(
+            guard,
+            field="base_url",
+            administrator=True,
+            timeout=None,
+            keep_seconds=_KEEP_SECONDS,
+            limit=_CONNECTIONS,
+        )
+
+    tls = get_ssl_configuration(None)
+    transport = LiteLLMAiohttpTransport(
+        client=session, ssl_verify=None if isinstance(tls, str) else tls
+    )
+    return AsyncHTTPHandler(timeout=CLIENT_TIMEOUT, transport=transport, follow_redirects=False)
+
+
+def _refusal(error: BaseException | None) -> UrlRefused | None:
+    """Return the guard's refusal behind an error of litellm's."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        if isinstance(error, UrlRefused):
+            return error
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__
+    return None
 
 
 async def _take(chunk: _Chunk, spoken: _Spoken, on_delta: DeltaSink) -> None:

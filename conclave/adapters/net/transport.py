@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import httpx
 
-from conclave.adapters.net.guard import OutgoingGuard
+from conclave.adapters.net.guard import Errand, OutgoingGuard
+from conclave.adapters.net.hops import judge, pinned_extensions
+from conclave.adapters.net.redirects import MAX_REDIRECTS
+from schema.domain.urls import UrlPurpose
 
 
 class GuardedTransport(httpx.AsyncBaseTransport):
@@ -14,27 +17,22 @@ class GuardedTransport(httpx.AsyncBaseTransport):
     share a connection whose certificate was checked for one of them. Raises `UrlRefused`.
     """
 
-    def __init__(
-        self, guard: OutgoingGuard, *, field: str = "url", administrator: bool = False
-    ) -> None:
+    def __init__(self, guard: OutgoingGuard, errand: Errand) -> None:
         self._guard = guard
-        self._field = field
-        self._administrator = administrator
+        self._errand = errand
         self._inner = httpx.AsyncHTTPTransport(
             trust_env=False, limits=httpx.Limits(max_connections=100, max_keepalive_connections=0)
         )
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Judge, then send."""
-        target = await self._guard.resolve(
-            str(request.url), field=self._field, administrator=self._administrator
-        )
+        target = await judge(self._guard, request, self._errand)
         pinned = httpx.Request(
             request.method,
             request.url.copy_with(host=target.address),
             headers=request.headers,
             stream=request.stream,
-            extensions=request.extensions | {"sni_hostname": target.host},
+            extensions=pinned_extensions(request, target),
         )
         return await self._inner.handle_async_request(pinned)
 
@@ -44,8 +42,20 @@ class GuardedTransport(httpx.AsyncBaseTransport):
 
 
 def guarded_client(
-    guard: OutgoingGuard, *, field: str = "url", administrator: bool = False, timeout: float = 10.0
+    guard: OutgoingGuard,
+    *,
+    field: str = "url",
+    administrator: bool = False,
+    purpose: UrlPurpose = UrlPurpose.WEB,
+    timeout: float = 10.0,
 ) -> httpx.AsyncClient:
-    """Return a client that reaches nothing past the guard: no proxies from the environment."""
-    transport = GuardedTransport(guard, field=field, administrator=administrator)
-    return httpx.AsyncClient(transport=transport, timeout=timeout, trust_env=False)
+    """Return a client that reaches nothing past the guard: no proxies from the environment.
+
+    It follows redirects only where asked to (`follow_redirects`), five at most.
+    """
+    return httpx.AsyncClient(
+        transport=GuardedTransport(guard, Errand(field, purpose, administrator)),
+        timeout=timeout,
+        trust_env=False,
+        max_redirects=MAX_REDIRECTS,
+    )

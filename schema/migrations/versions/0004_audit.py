@@ -70,12 +70,13 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_audit_seals")),
     )
     op.execute(_REFUSE)
-    for event in ("UPDATE OR DELETE", "TRUNCATE"):
-        level = "STATEMENT" if event == "TRUNCATE" else "ROW"
-        op.execute(
-            f"CREATE TRIGGER append_only_{level.lower()} BEFORE {event} ON audit_entries"
-            f" FOR EACH {level} EXECUTE FUNCTION refuse_audit_change()"
-        )
+    for table in ("audit_entries", "audit_seals"):
+        for event in ("UPDATE OR DELETE", "TRUNCATE"):
+            level = "STATEMENT" if event == "TRUNCATE" else "ROW"
+            op.execute(
+                f"CREATE TRIGGER append_only_{level.lower()} BEFORE {event} ON {table}"
+                f" FOR EACH {level} EXECUTE FUNCTION refuse_audit_change()"
+            )
 
 
 def downgrade() -> None:

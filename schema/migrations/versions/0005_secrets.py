@@ -72,8 +72,10 @@ def upgrade() -> None:
             "secret_id", "version", name=op.f("uq_secret_versions_secret_id_version")
         ),
     )
+    op.add_column("providers", sa.Column("secret_name", sa.String(length=255), nullable=True))
 
 
 def downgrade() -> None:
+    op.drop_column("providers", "secret_name")
     op.drop_table("secret_versions")
     op.drop_table("secrets")
