@@ -11,6 +11,7 @@ from schema.domain.events import Delta
 from schema.domain.identity import Principal
 from schema.domain.llm import ModelReply, ModelRequest
 from schema.domain.providers import ProviderAccess, ProviderModel
+from schema.domain.sandbox import SandboxCommand, SandboxConfig, SandboxResult, SandboxStatus
 from schema.domain.security import IpRule, SecurityConfig
 from schema.payloads.conversations import AdvanceInput, AdvanceResult, ConversationState
 
@@ -207,4 +208,20 @@ class SecretBox(Protocol):
 
     def open(self, sealed: bytes, *, context: str) -> str:
         """Decrypt, with whichever key sealed it."""
+        ...
+
+
+class Sandbox(Protocol):
+    """Runs the commands of agents, confined as docs/sandbox.md says."""
+
+    async def run(self, command: SandboxCommand, config: SandboxConfig) -> SandboxResult:
+        """Run a command to its end; cancelled, it returns when nothing of the command is left.
+
+        Raises `SandboxRefused` where nothing may run it as asked, `Invalid` for a workspace or a
+        directory that will not do, `Unavailable` where the sandbox could not be set up this time.
+        """
+        ...
+
+    async def status(self) -> SandboxStatus:
+        """Return what is really used on this host. Costs nothing after the first call."""
         ...
