@@ -39,8 +39,9 @@ def start(plan: Plan) -> tuple[int, int]:
     for handle in handles:
         os.close(handle)
     with os.fdopen(info, "rb") as messages:
-        digits = "".join(character for character in messages.read().decode() if character.isdigit())
-    if not digits:
+        text = messages.read().decode()  # JSON, of which the first member is wanted
+    digits = text.partition('"child-pid":')[2].partition(",")[0].strip(" \n}")
+    if not digits.isdigit():
         os.waitpid(outer, 0)
         raise OSError(0, "bubblewrap could not make its namespaces")
     first = int(digits)

@@ -47,18 +47,22 @@ def limit_self(plan: Plan) -> None:
 
 def execute(plan: Plan) -> NoReturn:
     """Become the command, or end as a shell ends that cannot find it."""
-    program = plan["argv"][0]
+    program, code = plan["argv"][0], _NOT_FOUND
     try:
         os.chdir(plan["cwd"])
-        os.execvpe(program, plan["argv"], plan["env"])
-    except (FileNotFoundError, NotADirectoryError):
+        # os.execvpe would import more of the library, which is out of reach by now.
+        directories = [""] if "/" in program else plan["env"]["PATH"].split(":")
+        for directory in directories:
+            try:
+                os.execve(os.path.join(directory, program), plan["argv"], plan["env"])
+            except (FileNotFoundError, NotADirectoryError):
+                continue
         _say(f"{program}: not found\n")
-        os._exit(_NOT_FOUND)
     except OSError as error:
+        code = _NOT_EXECUTABLE
         _say(f"{program}: {error.strerror}\n")
-        os._exit(_NOT_EXECUTABLE)
     finally:
-        os._exit(_NOT_EXECUTABLE)
+        os._exit(code)
 
 
 def close_all() -> None:

@@ -25,7 +25,7 @@ _NEWEST_BITS = 16
 
 
 def start(plan: Plan) -> int:
-    """Start the sandbox and return its first process, which waits for `release` on descriptor 0."""
+    """Start the sandbox and return its first process, confined and about to run the command."""
     _make_namespaces(plan["inside_id"])
     _build(plan)
     ready, say_ready = os.pipe()
@@ -123,7 +123,6 @@ def _be_first(plan: Plan, say_ready: int) -> NoReturn:
         _enter(plan)
         _confine(plan)
         os.write(say_ready, b"ready")
-        # Whoever started us may have died before the death signal was arranged: then this fails.
         os.close(say_ready)
         code = _run(plan)
     except OSError as error:
@@ -146,6 +145,7 @@ def _enter(plan: Plan) -> None:
 
 
 def _confine(plan: Plan) -> None:
+    limiting.limit_self(plan)
     limiting.limit_processes(0, plan["processes"])
     kernel.drop_capabilities()
     kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
@@ -165,7 +165,6 @@ def _confine(plan: Plan) -> None:
 def _run(plan: Plan) -> int:
     command = os.fork()
     if command == 0:
-        limiting.limit_self(plan)
         limiting.execute(plan)
     limiting.close_all()
     while True:

@@ -156,7 +156,8 @@ def _result(
     outcome: dict[str, object] | None, running: _Running, duration_ms: int
 ) -> SandboxResult:
     if running.killed_by is None and (outcome is None or "error" in outcome):
-        reason = "its launcher died" if outcome is None else str(outcome["error"])
+        last_words = running.stderr.text.strip().splitlines()[-1:] or ["its launcher died"]
+        reason = last_words[0] if outcome is None else str(outcome["error"])
         raise Unavailable(f"The sandbox could not be set up: {reason}.")
     killed_by, code = running.killed_by, None
     if outcome is not None and killed_by is None:
