@@ -59,6 +59,10 @@ def _options(plan: Plan, handles: list[int]) -> list[str]:
         options += ["--disable-userns"]
     for name, value in plan["env"].items():
         options += ["--setenv", name, value]
+    size = str(plan["tmp_bytes"])
+    options += ["--proc", "/proc", "--dev", "/dev"]
+    for path in ("/dev/shm", "/tmp"):
+        options += ["--perms", "1777", "--size", size, "--tmpfs", path]
     for source, target, writable, _ in plan["mounts"]:
         options += ["--bind" if writable else "--ro-bind", source, target]
     for target, link in plan["links"]:
@@ -66,10 +70,6 @@ def _options(plan: Plan, handles: list[int]) -> list[str]:
     for path, content in plan["files"]:
         handles.append(_memory_file(content))
         options += ["--file", str(handles[-1]), path]
-    size = str(plan["tmp_bytes"])
-    options += ["--proc", "/proc", "--dev", "/dev"]
-    for path in ("/dev/shm", "/tmp"):
-        options += ["--perms", "1777", "--size", size, "--tmpfs", path]
     for path in plan["hidden"]:
         options += ["--perms", "0755", "--size", "4096", "--tmpfs", path, "--remount-ro", path]
     options += ["--remount-ro", "/dev", "--remount-ro", "/", "--chdir", plan["cwd"]]

@@ -22,6 +22,7 @@ from schema.domain.sandbox import (
 
 UNSANDBOXED_ALLOWED = "allow"
 _CONFINED: tuple[SandboxBackend, ...] = ("bubblewrap", "namespaces")
+_DEFAULT_LIMITS = Limits()
 _BARE = Backend("unsandboxed")
 
 
@@ -33,7 +34,7 @@ class HostSandbox:
         *,
         hidden: Sequence[Path] = (),
         unsandboxed: str | None = None,
-        limits: Limits = Limits(),
+        limits: Limits = _DEFAULT_LIMITS,
         backends: Sequence[SandboxBackend] = _CONFINED,
     ) -> None:
         self._hidden = hidden
@@ -70,9 +71,7 @@ class HostSandbox:
     async def _run(
         self, backend: Backend, command: SandboxCommand, config: SandboxConfig
     ) -> SandboxResult:
-        made = await asyncio.to_thread(
-            plan, backend, command, config, self._limits, self._hidden
-        )
+        made = await asyncio.to_thread(plan, backend, command, config, self._limits, self._hidden)
         return await run_plan(made, command.stdin, self._limits)
 
     async def _choice(self) -> tuple[Backend | None, SandboxStatus]:

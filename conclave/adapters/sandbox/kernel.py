@@ -22,6 +22,9 @@ MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND = 2, 4, 8, 32, 4096
 MS_RDONLY, MS_REC, MS_PRIVATE = 1, 16384, 1 << 18
 MNT_DETACH = 2
 
+# The library's signal module costs more to import than all the rest.
+SIGKILL, SIGPIPE, SIGXFSZ = 9, 13, 25
+
 CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC = 0x20000, 0x2000000, 0x4000000, 0x8000000
 CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
 
@@ -93,6 +96,11 @@ def prctl(option: int, value: int) -> None:
     """See prctl(2)."""
     zero = ctypes.c_ulong(0)
     _checked(_libc.prctl(option, ctypes.c_ulong(value), zero, zero, zero), f"prctl({option})")
+
+
+def restore_signal(number: int) -> None:
+    """Let a signal do what it does by default: Python ignores some, and children inherit that."""
+    _libc.signal(number, None)
 
 
 def clone_tree(path: str, *, recursive: bool) -> int:

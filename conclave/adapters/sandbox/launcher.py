@@ -3,7 +3,7 @@
 Started by `runner.py` as `python -I -S` with an empty environment. Standard input, output and
 error are the command's; the plan comes on one descriptor and what became of it is told on another.
 It dies with the service, the sandbox dies with it, and it ends only when nothing of the sandbox is
-left. SIGTERM ends the sandbox. Its modules import next to nothing: every command waits for it.
+left. Its modules import next to nothing: every command waits for it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import marshal
 import os
 import select
-import signal
 import time
 
 from conclave.adapters.sandbox import bubblewrap, kernel, limiting, namespaces, staging
@@ -25,29 +24,30 @@ _LOOK_EVERY_SECONDS = 0.05
 _SCRATCH = ("tmp", "dev/shm")
 
 
-def main(plan_handle: int, report_handle: int, parent: int) -> None:
+def main(plan_handle: int, report_handle: int, stop_handle: int, parent: int) -> None:
     """Run one command; the exit code is always 0, the report says the rest."""
-    os.set_inheritable(report_handle, False)
+    for handle in (report_handle, stop_handle):
+        os.set_inheritable(handle, False)
     with os.fdopen(plan_handle, "rb") as file:
         plan: Plan = marshal.loads(file.read())
     try:
-        report = _run(plan, parent)
+        report = _run(plan, stop_handle, parent)
     except OSError as error:
         report = {"error": error.strerror or str(error)}
     os.write(report_handle, marshal.dumps(report))
 
 
-def _run(plan: Plan, parent: int) -> dict[str, object]:
+def _run(plan: Plan, stop_handle: int, parent: int) -> dict[str, object]:
     kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
     if plan["become"] >= 0:
         plan["mounts"] = staging.stage(plan["mounts"], plan["become"])
         staging.become(plan["become"])
-    kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
+    kernel.prctl(kernel.PR_SET_PDEATHSIG, kernel.SIGKILL)
     if os.getppid() != parent:  # it died before the signal was arranged
         os._exit(1)
     run = Running(plan)
     run.start()
-    return run.until_gone()
+    return run.until_gone(stop_handle)
 
 
 class Running:
@@ -67,7 +67,6 @@ class Running:
 
     def start(self) -> None:
         """Start the command."""
-        signal.signal(signal.SIGTERM, lambda number, frame: self._end("asked"))
         backend = self._plan["backend"]
         if backend == "bubblewrap":
             self._child, self._first = bubblewrap.start(self._plan)
@@ -78,14 +77,21 @@ class Running:
             self._proc = _open("/proc")
             self._child = self._start_bare()
 
-    def until_gone(self) -> dict[str, object]:
-        """Watch the command to its end and return when nothing of it is left."""
+    def until_gone(self, stop_handle: int) -> dict[str, object]:
+        """Watch the command to its end and return when nothing of it is left.
+
+        The other end of `stop_handle` is closed to end it, or because the service is no more.
+        """
         deadline = time.monotonic() + self._plan["wall_seconds"]
         handle = os.pidfd_open(self._child)
         poll = select.poll()
         poll.register(handle, select.POLLIN)
-        while not poll.poll(_LOOK_EVERY_SECONDS * 1000):
-            if time.monotonic() >= deadline:
+        poll.register(stop_handle, select.POLLIN)
+        while handle not in (happened := dict(poll.poll(_LOOK_EVERY_SECONDS * 1000))):
+            if stop_handle in happened:
+                poll.unregister(stop_handle)
+                self._end("asked")
+            elif time.monotonic() >= deadline:
                 self._end("time")
             elif (passed := self._judge()) is not None:
                 self._end(passed)
@@ -97,7 +103,7 @@ class Running:
     def _end(self, reason: str) -> None:
         self._ended_by = self._ended_by or reason
         if self._child > 0:
-            os.kill(self._child, signal.SIGKILL)
+            os.kill(self._child, kernel.SIGKILL)
 
     def _judge(self) -> str | None:
         if self._plan["backend"] == "unsandboxed":
@@ -137,7 +143,7 @@ class Running:
             if self._plan["backend"] == "unsandboxed":
                 for name in descendants(self._proc, os.getpid()):
                     try:
-                        os.kill(int(name), signal.SIGKILL)
+                        os.kill(int(name), kernel.SIGKILL)
                     except ProcessLookupError:
                         continue
             try:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import resource
-import signal
+
+from conclave.adapters.sandbox import kernel
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,7 +21,11 @@ _NOT_FOUND, _NOT_EXECUTABLE = 127, 126  # as a shell has it
 
 
 def limit_processes(pid: int, count: int) -> None:
-    """Bound the processes of a sandbox: the kernel counts them by user namespace and user."""
+    """Bound the processes of a sandbox: the kernel counts them by user namespace and user.
+
+    The watch ends a command at `count`; this holds it until then.
+    """
+    count *= 2
     resource.prlimit(pid, resource.RLIMIT_NPROC, (count, count))
 
 
@@ -41,8 +46,8 @@ def limit_self(plan: Plan) -> None:
     os.sched_setaffinity(0, _processors(plan["cpus"]))
     os.nice(_NICENESS)
     os.umask(0o022)
-    for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGTERM):  # Python ignores the first two
-        signal.signal(number, signal.SIG_DFL)
+    for number in (kernel.SIGPIPE, kernel.SIGXFSZ):
+        kernel.restore_signal(number)
 
 
 def execute(plan: Plan) -> NoReturn:

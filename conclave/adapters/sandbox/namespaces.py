@@ -6,7 +6,6 @@ Runs in the launcher: nothing heavy is imported.
 from __future__ import annotations
 
 import os
-import signal
 
 from conclave.adapters.sandbox import kernel, limiting, seccomp
 
@@ -68,6 +67,10 @@ def _build(plan: Plan) -> None:
     trees = [(_tree(mount), mount) for mount in plan["mounts"]]
     devices = [(kernel.clone_tree(f"/dev/{name}", recursive=False), name) for name in _DEVICES]
     _tmpfs(_ROOT, 1 << 20)
+    for path in ("/dev", "/dev/shm", "/proc", "/tmp"):
+        os.mkdir(_ROOT + path)
+    for path in ("/dev/shm", "/tmp"):
+        _tmpfs(_ROOT + path, plan["tmp_bytes"], mode="1777")
     for tree, (source, target, _, _) in trees:
         _make_place(_ROOT + target, is_directory=os.path.isdir(f"/proc/self/fd/{tree}"))
         try:
@@ -80,16 +83,11 @@ def _build(plan: Plan) -> None:
         os.makedirs(os.path.dirname(_ROOT + path), exist_ok=True)
         with open(_ROOT + path, "wb") as file:
             file.write(content)
-    os.mkdir(f"{_ROOT}/dev")
     for tree, name in devices:
         _make_place(f"{_ROOT}/dev/{name}", is_directory=False)
         kernel.attach(tree, f"{_ROOT}/dev/{name}")
     for link, target in (("fd", ""), ("stdin", "/0"), ("stdout", "/1"), ("stderr", "/2")):
         os.symlink(f"/proc/self/fd{target}", f"{_ROOT}/dev/{link}")
-    for path in ("/dev/shm", "/tmp"):
-        os.mkdir(_ROOT + path)
-        _tmpfs(_ROOT + path, plan["tmp_bytes"], mode="1777")
-    os.mkdir(f"{_ROOT}/proc")
     for path in plan["hidden"]:
         _tmpfs(_ROOT + path, 4096, read_only=True)
 
@@ -118,8 +116,7 @@ def _be_first(plan: Plan, say_ready: int) -> NoReturn:
     """Finish the sandbox from inside, then run the command and reap until it ends."""
     code = 1
     try:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
+        kernel.prctl(kernel.PR_SET_PDEATHSIG, kernel.SIGKILL)
         _enter(plan)
         _confine(plan)
         os.write(say_ready, b"ready")

@@ -104,7 +104,10 @@ def plan(
     limits: Limits,
     hidden: Sequence[Path],
 ) -> Plan:
-    """Decide everything. Raises `Invalid` where the workspace or the directory in it will not do."""
+    """Decide everything.
+
+    Raises `Invalid` where the workspace or the directory in it will not do.
+    """
     workspace = _directory("workspace", Path(command.workspace))
     cwd = _directory("cwd", workspace / command.cwd)
     if not cwd.is_relative_to(workspace):
@@ -171,7 +174,7 @@ def _system() -> tuple[list[Mount], list[tuple[str, str]], list[str]]:
         path = f"/etc/{name}"
         if os.path.exists(path):
             mounts.append((os.path.realpath(path), path, False, False))
-    programs = list(_PROGRAM_PATHS)
+    programs: list[str] = [*_PROGRAM_PATHS]
     if not any(os.path.exists(f"{path}/python3") for path in programs):
         mounts.append((sys.base_prefix, sys.base_prefix, False, True))
         programs.append(f"{sys.base_prefix}/bin")

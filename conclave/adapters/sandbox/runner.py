@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import marshal
 import os
-import signal
 import sys
 import time
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ _ROOT = str(Path(__file__).parents[3])
 _START = (
     "import sys; sys.path.append(sys.argv[1]); "
     "from conclave.adapters.sandbox.launcher import main; "
-    "main(int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))"
+    "main(*map(int, sys.argv[2:]))"
 )
 _CHUNK = 64 * 1024
 _GRACE_SECONDS = 5.0
@@ -50,26 +49,28 @@ async def run_plan(plan: Plan, stdin: bytes | None, limits: Limits) -> SandboxRe
     Raises `Unavailable` where the sandbox could not be set up.
     """
     started = time.monotonic()
-    process, report = await _start(plan, has_input=stdin is not None)
-    running = _Running(process, limits)
+    process, report, stop = await _start(plan, has_input=stdin is not None)
+    running = _Running(process, stop, limits)
     try:
         async with asyncio.timeout(plan["wall_seconds"] + _GRACE_SECONDS):
             await running.to_the_end(stdin)
     except TimeoutError:  # the launcher itself hangs
         running.killed_by = KilledBy.TIME
     finally:
-        await asyncio.shield(_see_gone(process))
+        await asyncio.shield(running.see_gone())
         outcome = _read_all(report)
     duration_ms = int((time.monotonic() - started) * 1000)
     return _result(outcome, running, duration_ms)
 
 
-async def _start(plan: Plan, *, has_input: bool) -> tuple[asyncio.subprocess.Process, int]:
+async def _start(plan: Plan, *, has_input: bool) -> tuple[asyncio.subprocess.Process, int, int]:
+    """Start the launcher; the descriptors are its report's, and the one whose closing ends it."""
     report, say_report = os.pipe()
+    told_to_stop, stop = os.pipe()
     plan_handle = os.memfd_create("plan")
-    os.write(plan_handle, marshal.dumps(plan))
+    os.write(plan_handle, marshal.dumps(dict(plan)))
     os.lseek(plan_handle, 0, os.SEEK_SET)
-    numbers = [str(number) for number in (plan_handle, say_report, os.getpid())]
+    numbers = [str(number) for number in (plan_handle, say_report, told_to_stop, os.getpid())]
     pipe = asyncio.subprocess.PIPE
     try:
         process = await asyncio.create_subprocess_exec(
@@ -79,23 +80,26 @@ async def _start(plan: Plan, *, has_input: bool) -> tuple[asyncio.subprocess.Pro
             stderr=pipe,
             env={},
             cwd="/",
-            pass_fds=(plan_handle, say_report),
+            pass_fds=(plan_handle, say_report, told_to_stop),
             start_new_session=True,
         )
     except BaseException:
         os.close(report)
+        os.close(stop)
         raise
     finally:
         os.close(plan_handle)
         os.close(say_report)
-    return process, report
+        os.close(told_to_stop)
+    return process, report, stop
 
 
 class _Running:
     """A started launcher."""
 
-    def __init__(self, process: asyncio.subprocess.Process, limits: Limits) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, stop: int, limits: Limits) -> None:
         self._process = process
+        self._stop: int | None = stop
         self._limits = limits
         self.stdout = _Kept(bytearray())
         self.stderr = _Kept(bytearray())
@@ -119,7 +123,22 @@ class _Running:
             is_flood = self.stdout.size + self.stderr.size > self._limits.output_flood
             if is_flood and self.killed_by is None:
                 self.killed_by = KilledBy.OUTPUT
-                _signal(self._process, signal.SIGTERM)
+                self._ask_to_end()
+
+    def _ask_to_end(self) -> None:
+        if self._stop is not None:
+            os.close(self._stop)
+            self._stop = None
+
+    async def see_gone(self) -> None:
+        """End what still runs and wait until nothing of it is left."""
+        self._ask_to_end()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._process.wait(), _GRACE_SECONDS)
+            return
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()  # what it started dies with it
+        await self._process.wait()
 
 
 async def _feed(stream: asyncio.StreamWriter, data: bytes) -> None:
@@ -128,21 +147,6 @@ async def _feed(stream: asyncio.StreamWriter, data: bytes) -> None:
         await stream.drain()
         stream.close()
         await stream.wait_closed()
-
-
-async def _see_gone(process: asyncio.subprocess.Process) -> None:
-    """End what still runs and wait until it is gone."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        if process.returncode is not None:
-            return
-        _signal(process, number)
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(process.wait(), _GRACE_SECONDS)
-
-
-def _signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        process.send_signal(number)
 
 
 def _read_all(report: int) -> dict[str, object] | None:

@@ -44,7 +44,7 @@ class Watch:
         """Judge the processes `names` of the /proc at `proc`; `scratch` are their tmpfs mounts."""
         processes = [one for name in names if (one := look(proc, name)) is not None]
         plan = self._plan
-        if sum(one.threads for one in processes) >= plan["processes"]:
+        if sum(one.threads for one in processes) > plan["processes"]:
             return "processes"
         if sum(one.cpu_seconds for one in processes) > plan["cpu_seconds"]:
             return "time"
