@@ -24,6 +24,7 @@ from conclave.adapters.llm.gateway import LiteLLMGateway
 from conclave.adapters.llm.probe import HttpProviderProbe
 from conclave.adapters.llm.routing import RoutingGateway
 from conclave.adapters.net.guard import OutgoingGuard, parse_allow
+from conclave.adapters.sandbox.host import HostSandbox
 from conclave.agents.service import AgentService
 from conclave.circles.service import CircleService
 from conclave.conversations.control import CircleConversations
@@ -39,7 +40,7 @@ from conclave.identity.authenticator import CredentialAuthenticator
 from conclave.mailbox import Mailbox
 from conclave.memories.service import MemoryService
 from conclave.outbox.relay import Relay
-from conclave.ports import Authenticator, EventBus, WorkflowEngine
+from conclave.ports import Authenticator, EventBus, Sandbox, WorkflowEngine
 from conclave.providers.service import ProviderService
 from conclave.security.service import SecurityService
 from conclave.settings import Settings
@@ -68,6 +69,7 @@ class Core:
     health: HealthService
     authenticator: Authenticator
     security: SecurityService
+    sandbox: Sandbox
     _stack: AsyncExitStack
 
     async def close(self) -> None:
@@ -136,6 +138,9 @@ async def build_core(
         health=HealthService(db, engine, settings.conclave_data_dir),
         authenticator=CredentialAuthenticator(_revealed(settings.gateway_token)),
         security=SecurityService(),
+        sandbox=HostSandbox(
+            hidden=[settings.conclave_data_dir], unsandboxed=settings.sandbox_unsandboxed
+        ),
         _stack=stack,
     )
 

@@ -76,9 +76,12 @@ class HostSandbox:
 
     async def _choice(self) -> tuple[Backend | None, SandboxStatus]:
         async with self._choosing:
-            if self._chosen is None:
-                self._chosen = await self._choose()
-            return self._chosen
+            if self._chosen is not None:
+                return self._chosen
+            choice = await self._choose()
+            if choice[0] is not None and choice[0] is not _BARE:
+                self._chosen = choice  # what fails today may be installed tomorrow
+            return choice
 
     async def _choose(self) -> tuple[Backend | None, SandboxStatus]:
         failures: list[str] = []

@@ -154,6 +154,8 @@ def _confine(plan: Plan) -> None:
         rules += [("/proc", _READ | _WRITE_FILE | 1 << 14)]
         rules += [(path, handled) for path in (*writable, "/tmp", "/dev/shm")]
         kernel.landlock(rules, version, handled)
+    # Or the command could open our program, and the files of the host it comes from, in /proc/1.
+    kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
     program = seccomp.program()
     if program is not None:
         kernel.install_filter(program)
