@@ -63,11 +63,6 @@ async def run_plan(plan: Plan, stdin: bytes | None, limits: Limits) -> SandboxRe
     return _result(outcome, running, duration_ms)
 
 
-def interpreter() -> list[str]:
-    """Return the command that runs the launcher."""
-    return [sys.executable]
-
-
 async def _start(plan: Plan, *, has_input: bool) -> tuple[asyncio.subprocess.Process, int, int]:
     """Start the launcher; the descriptors are its report's, and the one whose closing ends it."""
     report, say_report = os.pipe()
@@ -79,7 +74,7 @@ async def _start(plan: Plan, *, has_input: bool) -> tuple[asyncio.subprocess.Pro
     pipe = asyncio.subprocess.PIPE
     try:
         process = await asyncio.create_subprocess_exec(
-            *(*interpreter(), "-I", "-S", "-c", _START, _ROOT, *numbers),
+            *(sys.executable, "-I", "-S", "-c", _START, _ROOT, *numbers),
             stdin=pipe if has_input else asyncio.subprocess.DEVNULL,
             stdout=pipe,
             stderr=pipe,
