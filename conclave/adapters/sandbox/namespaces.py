@@ -132,7 +132,10 @@ def _enter(plan: Plan) -> None:
     flags = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
     kernel.mount("proc", f"{_ROOT}/proc", "proc", flags)
     os.chdir(_ROOT)
-    kernel.pivot_root_here(seccomp.PIVOT_ROOT[seccomp.machine()])
+    number = seccomp.PIVOT_ROOT.get(seccomp.machine())
+    if number is None:
+        raise OSError(0, "this processor's system calls are not known")
+    kernel.pivot_root_here(number)
     kernel.unmount(".")
     os.chdir("/")
     flags = kernel.MS_BIND | kernel.MS_REMOUNT | kernel.MS_RDONLY

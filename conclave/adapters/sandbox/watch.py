@@ -124,10 +124,8 @@ def descendants(proc: int, pid: int) -> list[str]:
 def _own_share(proc: int, process: Process) -> int:
     """Return its anonymous and shared memory, each page divided by those who share it."""
     text = read(proc, f"{process.name}/smaps_rollup")
-    if text is None:
-        return process.resident
-    kilobytes = 0
-    for line in text.splitlines():
-        if line.startswith(("Pss_Anon:", "Pss_Shmem:")):
-            kilobytes += int(line.split()[1])
-    return kilobytes * 1024 if "Pss_Anon:" in text else process.resident
+    if text is None or "Pss_Anon:" not in text:  # it has ended meanwhile, or will not be looked at
+        now = look(proc, process.name)
+        return 0 if now is None else now.resident
+    lines = (line.split() for line in text.splitlines())
+    return 1024 * sum(int(line[1]) for line in lines if line[0] in {"Pss_Anon:", "Pss_Shmem:"})
