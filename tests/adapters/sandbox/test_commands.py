@@ -85,7 +85,7 @@ async def test_input_and_binary_output(shell: Shell):
 
 async def test_broken_pipes_end_a_producer(shell: Shell):
     result = await shell.sh("yes | head -1")
-    assert (result.exit_code, result.stdout) == (0, "y\n")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "y\n", "")
 
 
 async def test_a_working_directory_in_the_workspace(shell: Shell):
