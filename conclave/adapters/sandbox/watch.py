@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from _stat import S_ISDIR
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _TICK = os.sysconf("SC_CLK_TCK")
 _INODE_BYTES = 1024  # what an empty file on a tmpfs costs the kernel
+_COUNT_EVERY_SECONDS = 1.0
+_CLOCK_SLACK_SECONDS = 0.02  # file systems keep a coarser clock
 _OURS = 16 << 20  # the sandbox's first process is not the command's
 
 
@@ -38,7 +41,8 @@ class Watch:
         self._plan = plan
         self._workspace = workspace
         self._disk = os.statvfs(workspace)
-        self._began = time.time()
+        self._began = time.time() - _CLOCK_SLACK_SECONDS
+        self._next_count = time.monotonic() + _COUNT_EVERY_SECONDS
 
     def verdict(self, proc: int, names: list[str], scratch: list[int]) -> str | None:
         """Judge the processes `names` of the /proc at `proc`; `scratch` are their tmpfs mounts."""
@@ -65,7 +69,12 @@ class Watch:
         return held + sum(_own_share(proc, one) for one in processes)
 
     def _disk_is_filling(self) -> bool:
-        """Ask the file system, which is cheap; others may be filling it too."""
+        """Ask the file system, which is cheap.
+
+        Others may be filling it too, or emptying it, so now and then the answer is yes anyway.
+        """
+        if time.monotonic() >= self._next_count:
+            return True
         now, plan = os.fstatvfs(self._workspace), self._plan
         used = (self._disk.f_bfree - now.f_bfree) * now.f_frsize
         files = self._disk.f_ffree - now.f_ffree
@@ -73,20 +82,26 @@ class Watch:
 
     def _has_overfilled(self) -> bool:
         """Count what changed in the workspace since the command began."""
-        size = count = 0
-        closed: list[OSError] = []  # it may have shut directories to hide what is in them
-        walk = os.fwalk(".", dir_fd=self._workspace, onerror=closed.append)
-        for _, directories, files, handle in walk:
+        size, count, started = 0, 0, time.monotonic()
+        has_shut = self._is_shut(os.stat(self._workspace))
+        for _, directories, files, handle in os.fwalk(".", dir_fd=self._workspace):
             for name in (*directories, *files):
                 try:
                     status = os.stat(name, dir_fd=handle, follow_symlinks=False)
                 except OSError:
                     continue
-                if status.st_ctime >= self._began - 1:
+                if status.st_ctime >= self._began:
                     size += status.st_blocks * 512
                     count += 1
-        is_closed = any(isinstance(error, PermissionError) for error in closed)
-        return is_closed or size > self._plan["disk_bytes"] or count > self._plan["disk_files"]
+                    has_shut = has_shut or self._is_shut(status)
+        now = time.monotonic()
+        self._next_count = now + max(_COUNT_EVERY_SECONDS, 20 * (now - started))
+        return has_shut or size > self._plan["disk_bytes"] or count > self._plan["disk_files"]
+
+    def _is_shut(self, status: os.stat_result) -> bool:
+        """Say whether the command has shut this directory, to hide what is in it."""
+        is_open = status.st_mode & 0o500 == 0o500 or not S_ISDIR(status.st_mode)
+        return not is_open and status.st_ctime >= self._began
 
 
 def look(proc: int, name: str) -> Process | None:

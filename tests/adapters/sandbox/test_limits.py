@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from schema.domain.sandbox import (
     KilledBy,
 )
 from tests.adapters.sandbox.shell import LIMITS, Shell, running
+from tests.waiting import until
 
 # Limits
 
@@ -135,6 +138,16 @@ async def test_many_small_files_fill_no_disk(shell: Shell, hide: str):
     )
     result = await shell.python(program)
     assert result.killed_by is KilledBy.DISK
+
+
+async def test_what_was_there_before_does_not_count(shell: Shell):
+    for number in range(LIMITS.disk_files + 500):
+        (shell.workspace / str(number)).touch()
+    (shell.workspace / "shut").mkdir(mode=0o000)
+    born = (shell.workspace / "shut").stat().st_ctime
+    await until(lambda: time.time() > born + 0.1)
+    result = await shell.sh("sleep 1.5; echo fine")
+    assert result.stdout == "fine\n", result
 
 
 async def test_scratch_space_is_bounded(shell: Shell):
