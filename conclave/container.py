@@ -30,6 +30,7 @@ from conclave.adapters.llm.routing import RoutingGateway
 from conclave.adapters.mail.probe import SmtpProbe
 from conclave.adapters.net.guard import OutgoingGuard
 from conclave.adapters.net.urls import Endpoint, endpoints_of, parse_allow
+from conclave.adapters.sandbox.host import HostSandbox
 from conclave.adapters.store.probe import store_probe
 from conclave.agents.service import AgentService
 from conclave.approvals.dispatch import TARGET_KIND as APPROVAL_TARGET
@@ -65,6 +66,7 @@ from conclave.ports import (
     Authenticator,
     Chore,
     EventBus,
+    Sandbox,
     SecretReferences,
     SecurityPolicy,
     Toolbox,
@@ -128,6 +130,7 @@ class Core:
     secrets: SecretService
     references: SecretReferences
     expiry_notices: ExpiryNotices
+    sandbox: Sandbox
     _stack: AsyncExitStack
 
     async def close(self) -> None:
@@ -246,6 +249,9 @@ async def build_core(
         approval_dispatch=approval_dispatch,
         tools=tools,
         tool_desk=ToolDeskService(toolbox, permissions, approvals, events),
+        sandbox=HostSandbox(
+            hidden=[settings.conclave_data_dir], unsandboxed=settings.sandbox_unsandboxed
+        ),
         _stack=stack,
     )
 

@@ -182,3 +182,9 @@ class UrlRefused(Invalid):
     """The outgoing-URL guard does not let this address be reached."""
 
     code = "url_refused"
+
+
+class SandboxRefused(Forbidden):
+    """A command may not run: there is no sandbox for it, or not one as asked."""
+
+    code = "sandbox_refused"

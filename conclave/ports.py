@@ -15,6 +15,7 @@ from schema.domain.identity import Principal
 from schema.domain.llm import ModelReply, ModelRequest, ToolCall, ToolSpec
 from schema.domain.mail import MailSettings
 from schema.domain.providers import ProviderAccess, ProviderModel
+from schema.domain.sandbox import SandboxCommand, SandboxConfig, SandboxResult, SandboxStatus
 from schema.domain.security import IpRule, SecurityConfig
 from schema.domain.settings import KeptSetting, SettingValue
 from schema.domain.tools import StepPlace, Tool, ToolAsker, ToolOutcome, ToolPlace
@@ -392,4 +393,20 @@ class MailProbe(Protocol):
 
     async def check(self, mail: MailSettings) -> None:
         """As `DependencyProbe.check`."""
+        ...
+
+
+class Sandbox(Protocol):
+    """Runs the commands of agents, confined as docs/sandbox.md says."""
+
+    async def run(self, command: SandboxCommand, config: SandboxConfig) -> SandboxResult:
+        """Run a command to its end; cancelled, it returns when nothing of the command is left.
+
+        Raises `SandboxRefused` where nothing may run it as asked, `Invalid` for a workspace or a
+        directory that will not do, `Unavailable` where the sandbox could not be set up this time.
+        """
+        ...
+
+    async def status(self) -> SandboxStatus:
+        """Return what is really used on this host. Costs nothing after the first call."""
         ...

@@ -75,6 +75,8 @@ class Settings(BaseSettings):
     debug: bool = False
     outgoing_allow: str = ""
     """Comma list of host:port in private ranges that an operator lets agents reach."""
+    sandbox_unsandboxed: str | None = None
+    """"allow" lets commands run without a sandbox where none works or it is switched off."""
     max_body_bytes: int = Field(default=10 * 1024 * 1024, ge=1024)
     advance_wait_seconds: float = Field(default=300.0, gt=0)
     """How long POST advance waits for its turn before it answers 202."""
