@@ -15,7 +15,7 @@ import os
 import secrets
 import stat
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -147,17 +147,20 @@ class Tree:
         old, new = parse_entry(source), parse_entry(target)
         if new[: len(old)] == old and new != old:
             raise FileConflict(f"{'/'.join(old)} cannot be moved into itself")
-        with self._writing(), self._rooted() as root:
-            with opened(self._opener, root, old[:-1]) as origin:
-                _plain(_found(origin, old), old)
-                with _made(root, new[:-1], self._opener) as parent:
-                    try:
-                        rename_without_replacing(origin, old[-1], parent, new[-1])
-                    except FileNotFoundError:
-                        raise FileNotThere(f"{'/'.join(old)} not found") from None
-                    except OSError as error:
-                        raise _occupied(error, new) from None
-                    return entry_of(new, _found(parent, new))
+        with (
+            self._writing(),
+            self._rooted() as root,
+            opened(self._opener, root, old[:-1]) as origin,
+        ):
+            _plain(_found(origin, old), old)
+            with _made(root, new[:-1], self._opener) as parent:
+                try:
+                    rename_without_replacing(origin, old[-1], parent, new[-1])
+                except FileNotFoundError:
+                    raise FileNotThere(f"{'/'.join(old)} not found") from None
+                except OSError as error:
+                    raise _occupied(error, new) from None
+                return entry_of(new, _found(parent, new))
 
 
 def entry_of(parts: Parts, found: os.stat_result) -> Entry:
@@ -201,12 +204,15 @@ def _read(parent: int, parts: Parts, limit: int) -> FileContent:
         if error.errno == errno.ENXIO:
             raise PathRefused(f"{path} is neither a file nor a directory") from None
         raise explained(error, parent, path) from None
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         found = os.fstat(descriptor)
         if stat.S_ISDIR(found.st_mode):
             raise FileConflict(f"{path} is a directory")
         _plain(found, parts)
-        data = file.read(limit + 1) if found.st_size <= limit else None
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            data = file.read(limit + 1) if found.st_size <= limit else None
+    finally:
+        os.close(descriptor)
     if data is None or len(data) > limit:
         raise FileTooLarge(f"{path} is larger than {limit} bytes")
     return FileContent(
@@ -239,10 +245,8 @@ def _make(root: int, names: Parts) -> int:
     current = os.dup(root)
     try:
         for name in names:
-            try:
+            with suppress(FileExistsError):  # a link in its place is refused by the walk
                 os.mkdir(name, 0o755, dir_fd=current)
-            except FileExistsError:
-                pass
             below = walk_down(current, (name,))
             os.close(current)
             current = below
