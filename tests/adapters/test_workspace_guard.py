@@ -8,7 +8,7 @@ import socket
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -82,7 +82,7 @@ OUTSIDE = [
     "out",
     "link",
     "nul\x00",
-    "\udfff" if os.name == "nt" else "\ud800",
+    "\ud800",
     "x" * 256,
     "/".join(["d"] * 201),
     "a/" * 2100,
@@ -365,7 +365,7 @@ def test_a_listing_is_limited_and_shows_no_git_and_nothing_half_written(yard: Ya
 
 
 @contextmanager
-def swapping(yard: Yard) -> Iterator[Callable[[], int]]:
+def swapping(yard: Yard) -> Generator[Callable[[], int]]:
     """Swap `mine` between a directory and a link to the outside, as fast as it goes."""
     stop = threading.Event()
     swaps = 0

@@ -24,6 +24,8 @@ Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
 
 MAX_URL_LENGTH = 2048
 RESOLVE_SECONDS = 5.0
+UNRESOLVED = "url_unresolved"
+"""The `type` of a refusal that may not stand: the name has no address just now."""
 _PORTS = {"http": 80, "https": 443}
 _UNCLEAN = re.compile(r"[\x00-\x20\x7f\\]")
 _HOST = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*")
@@ -108,7 +110,7 @@ class OutgoingGuard:
         except (OSError, TimeoutError, UnicodeError):
             found = ()
         if not found:
-            raise UrlRefused(field, f"The host {host} cannot be resolved.")
+            raise UrlRefused(field, f"The host {host} cannot be resolved.", type=UNRESOLVED)
         allowed = (host, port) in self._allow
         for text in found:
             reason = self._objection(_address(text), port, allowed, administrator)
