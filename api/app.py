@@ -9,8 +9,12 @@ import structlog
 from fastapi import FastAPI
 
 from api import codec, errors, reference
+from api.aether.dialect import AETHER
+from api.aether.routes import health as aether_health
+from api.aether.routes import projects
 from api.dialect import Dialect
 from api.draining import Draining, drain_on_sigterm
+from api.gateway.dialect import GATEWAY
 from api.gathering.dialect import GATHERING
 from api.gathering.routes import (
     agents,
@@ -32,8 +36,8 @@ from conclave.health.service import product_version
 from conclave.logging import configure_logging
 from conclave.settings import Settings, get_settings
 
-DIALECTS: tuple[Dialect, ...] = (GATHERING, PLATFORM)
-"""The first one also answers for paths that nobody owns."""
+DIALECTS: tuple[Dialect, ...] = (GATHERING, PLATFORM, GATEWAY, AETHER)
+"""The first one also answers for paths that nobody owns; of two that own one, the first does."""
 ROUTERS = (
     health.router,
     agents.router,
@@ -44,6 +48,8 @@ ROUTERS = (
     websockets.router,
     settings_routes.router,
     platform_health.router,
+    aether_health.router,
+    projects.router,
     codec.router,
     reference.router,
 )
@@ -59,6 +65,7 @@ _TAGS = [
     {"name": "Circles", "description": "Teams and the rules they talk under."},
     {"name": "Conversations", "description": "What agents say to each other and to you."},
     {"name": "Memory", "description": "What agents and teams are to remember."},
+    {"name": "Projects", "description": "Repositories and their checkouts."},
     {"name": "Settings", "description": "Model providers and the application's own settings."},
 ]
 

@@ -7,7 +7,7 @@ process never carries it.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
@@ -15,16 +15,22 @@ from pydantic import SecretStr
 from temporalio.client import Client
 
 from activities.conversations import ConversationActivities
+from activities.git import GitActivities
 from activities.llm import LLMActivities
 from conclave.adapters.bus.postgres import PostgresBus
 from conclave.adapters.bus.watchers import StreamWatchers
+from conclave.adapters.git.program import GitProgram
+from conclave.adapters.git.remotes import GuardedRemotes, known_credentials
+from conclave.adapters.git.repository import GitRepository
 from conclave.adapters.llm.catalogue import PriceMapCatalogue
 from conclave.adapters.llm.demo import DemoGateway
 from conclave.adapters.llm.gateway import LiteLLMGateway
 from conclave.adapters.llm.probe import HttpProviderProbe
 from conclave.adapters.llm.routing import RoutingGateway
 from conclave.adapters.net.guard import OutgoingGuard, parse_allow
+from conclave.adapters.workspace.store import DirectoryStore
 from conclave.agents.service import AgentService
+from conclave.auditing import AuditLog
 from conclave.circles.service import CircleService
 from conclave.conversations.control import CircleConversations
 from conclave.conversations.dispatch import TARGET_KIND, ConversationDispatch
@@ -39,10 +45,14 @@ from conclave.identity.authenticator import CredentialAuthenticator
 from conclave.mailbox import Mailbox
 from conclave.memories.service import MemoryService
 from conclave.outbox.relay import Relay
-from conclave.ports import Authenticator, EventBus, WorkflowEngine
+from conclave.ports import Authenticator, EventBus, WorkflowEngine, WorkspaceStore
 from conclave.providers.service import ProviderService
 from conclave.security.service import SecurityService
 from conclave.settings import Settings
+from conclave.workspaces.checkout import CheckoutService
+from conclave.workspaces.dispatch import TARGET_KIND as PROJECT_KIND
+from conclave.workspaces.dispatch import ProjectDispatch
+from conclave.workspaces.service import ProjectService, WorkspaceService
 from workflows.client import connect
 from workflows.codec import EncryptionCodec, data_converter
 from workflows.engine import TemporalEngine
@@ -64,6 +74,10 @@ class Core:
     circles: CircleService
     conversations: ConversationService
     memories: MemoryService
+    project_dispatch: ProjectDispatch
+    projects: ProjectService
+    workspace_store: WorkspaceStore
+    workspaces: WorkspaceService
     providers: ProviderService
     health: HealthService
     authenticator: Authenticator
@@ -81,6 +95,7 @@ class WorkerParts:
 
     llm: LLMActivities
     conversations: ConversationActivities
+    git: GitActivities
     relay: Relay
     gateway: LiteLLMGateway
 
@@ -95,8 +110,13 @@ async def build_core(
     engine: WorkflowEngine | None = None,
     name: str = "api",
     environment: Mapping[str, str] = os.environ,
+    guard: OutgoingGuard | None = None,
+    git_protocols: Collection[str] = ("https",),
 ) -> Core:
-    """Build the services. Nothing needs to be reachable yet but what `name` says to logs."""
+    """Build the services. Nothing needs to be reachable yet but what `name` says to logs.
+
+    A guard of another kind, and other transports for git, are for tests.
+    """
     stack = AsyncExitStack()
     keys = keyring(settings)
     db = Database.connect(settings.sqlalchemy_url, pool_size=settings.database_pool_size)
@@ -116,7 +136,13 @@ async def build_core(
         watchers,
         advance_wait_seconds=settings.advance_wait_seconds,
     )
-    guard = OutgoingGuard(allow=parse_allow(settings.outgoing_allow), own_ports=own_ports(settings))
+    guard = guard or OutgoingGuard(
+        allow=parse_allow(settings.outgoing_allow), own_ports=own_ports(settings)
+    )
+    remotes = GuardedRemotes(guard, git_protocols, known_credentials(environment))
+    store = workspace_store(settings, GitProgram(git_protocols), remotes)
+    project_dispatch = ProjectDispatch(db, mailbox, engine)
+    projects = ProjectService(db, events, AuditLog(), project_dispatch, remotes)
     return Core(
         settings=settings,
         db=db,
@@ -130,6 +156,10 @@ async def build_core(
         circles=CircleService(db, events, CircleConversations(events, dispatch, conversations)),
         conversations=conversations,
         memories=MemoryService(db, events),
+        project_dispatch=project_dispatch,
+        projects=projects,
+        workspace_store=store,
+        workspaces=WorkspaceService(projects, store),
         providers=ProviderService(
             db, keys, guard, HttpProviderProbe(guard), PriceMapCatalogue(), environment, settings
         ),
@@ -155,9 +185,20 @@ def build_worker_parts(core: Core) -> WorkerParts:
     return WorkerParts(
         llm=LLMActivities(turns),
         conversations=ConversationActivities(ConversationRecord(core.db, core.events, mailbox)),
-        relay=Relay(core.db, mailbox, {TARGET_KIND: core.dispatch.deliver}),
+        git=GitActivities(CheckoutService(core.db, core.events, core.workspace_store)),
+        relay=Relay(
+            core.db,
+            mailbox,
+            {TARGET_KIND: core.dispatch.deliver, PROJECT_KIND: core.project_dispatch.deliver},
+        ),
         gateway=gateway,
     )
+
+
+def workspace_store(settings: Settings, git: GitProgram, remotes: GuardedRemotes) -> DirectoryStore:
+    """Return the workspaces below the data directory."""
+    root = settings.conclave_data_dir / "workspaces"
+    return DirectoryStore(root, lambda home: GitRepository(home, git, remotes))
 
 
 def _revealed(secret: SecretStr | None) -> str | None:

@@ -378,7 +378,10 @@ class WorkspaceStore(Protocol):
         ...
 
     async def install(self, staged: Workspace, name: str) -> None:
-        """Put what was made in its place in one step. What is there already stays."""
+        """Put what was made in its place in one step; what lies there is removed.
+
+        The caller sees to it that nobody else installs or uses that workspace meanwhile.
+        """
         ...
 
     async def discard(self, staged: Workspace) -> None:

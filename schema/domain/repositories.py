@@ -2,9 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 
 from schema.domain.base import Shape
+
+MAX_BRANCH_BYTES = 200
+_UNCLEAN = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//")
+
+
+def is_branch_name(name: str) -> bool:
+    """Whether a git branch can have this name, by the rules of `git check-ref-format`."""
+    parts = name.split("/")
+    return not (
+        len(name.encode("utf-8", "replace")) > MAX_BRANCH_BYTES
+        or _UNCLEAN.search(name) is not None
+        or name.startswith("-")
+        or name.endswith(".")
+        or name in {"@", "HEAD"}
+        or any(not part or part.startswith(".") or part.endswith(".lock") for part in parts)
+    )
 
 
 class RenamedFile(Shape):

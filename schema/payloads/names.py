@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 CONVERSATION_WORKFLOW: Final = "Conversation"
+CHECKOUT_WORKFLOW: Final = "Checkout"
+REMOVAL_WORKFLOW: Final = "Removal"
 
 ADVANCE_UPDATE: Final = "advance"
 WAKE_SIGNAL: Final = "wake"
@@ -12,6 +14,9 @@ WAKE_SIGNAL: Final = "wake"
 COMPLETE_ACTIVITY: Final = "llm.complete"
 LOOK_ACTIVITY: Final = "conversations.look"
 SETTLE_ACTIVITY: Final = "conversations.settle"
+CLONE_ACTIVITY: Final = "git.clone"
+SETTLE_CHECKOUT_ACTIVITY: Final = "git.settle"
+REMOVE_FILES_ACTIVITY: Final = "git.remove"
 
 CONCLAVE_QUEUE: Final = "conclave"
 
@@ -26,3 +31,14 @@ def conversation_workflow_id(conversation_id: int, execution: int) -> str:
     """Return the id of a conversation's run: `conversation-42`, then `conversation-42-2`."""
     base = f"conversation-{conversation_id}"
     return base if execution == 1 else f"{base}-{execution}"
+
+
+def checkout_workflow_id(project_id: int, run: int) -> str:
+    """Return the id of a checkout: `project-7-checkout`, a second try `project-7-checkout-2`."""
+    base = f"project-{project_id}-checkout"
+    return base if run == 1 else f"{base}-{run}"
+
+
+def removal_workflow_id(project_id: int) -> str:
+    """Return the id of the run that removes a deleted project's files: `project-7-removal`."""
+    return f"project-{project_id}-removal"

@@ -485,8 +485,10 @@ async def test_a_store_makes_installs_and_removes_whole_workspaces(tmp_path: Pat
     third = await store.stage("77")
     await store.install(second, "7")
     late = await store.stage("7")
-    await store.install(late, "7")
+    await late.files.write("f", b"late")
     assert (await store.workspace("7").files.read("f")).data == b"second"
+    await store.install(late, "7")
+    assert (await store.workspace("7").files.read("f")).data == b"late"
     assert third.path.exists()
     await store.remove("7")
     await store.remove("7")

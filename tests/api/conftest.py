@@ -81,4 +81,6 @@ async def client(
     """A caller on loopback; wake-ups still under way are waited for before tables are emptied."""
     async with local_client(app) as client:
         yield client
-    await until(lambda: not core.dispatch._wakes, what="the wake-ups")
+    await until(
+        lambda: not core.dispatch._wakes and not core.project_dispatch._wakes, what="the wake-ups"
+    )

@@ -16,6 +16,7 @@ from fastapi import FastAPI
 from api.app import create_app
 from conclave.container import Core, build_core
 from conclave.settings import AuthMode, Settings
+from schema.payloads.checkout import CheckoutInput, RemovalInput
 from schema.payloads.conversations import AdvanceInput, AdvanceResult, ConversationState
 from tests.waiting import until
 
@@ -32,6 +33,15 @@ class NoEngine:
     async def advance(
         self, state: ConversationState, message: AdvanceInput, *, started: bool
     ) -> AdvanceResult:
+        raise AssertionError("nothing should run")
+
+    async def start_checkout(self, asked: CheckoutInput) -> None:
+        raise AssertionError("nothing should run")
+
+    async def cancel_checkout(self, asked: CheckoutInput) -> None:
+        raise AssertionError("nothing should run")
+
+    async def start_removal(self, asked: RemovalInput) -> None:
         raise AssertionError("nothing should run")
 
     async def is_reachable(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from conclave.errors import Unavailable
+from schema.payloads.checkout import CheckoutInput, RemovalInput
 from schema.payloads.conversations import (
     AdvanceInput,
     AdvanceOutcome,
@@ -20,6 +21,9 @@ class FakeEngine:
     started: list[ConversationState] = field(default_factory=list[ConversationState])
     woken: list[ConversationState] = field(default_factory=list[ConversationState])
     asked: list[AdvanceInput] = field(default_factory=list[AdvanceInput])
+    checkouts: list[CheckoutInput] = field(default_factory=list[CheckoutInput])
+    cancelled: list[CheckoutInput] = field(default_factory=list[CheckoutInput])
+    removals: list[RemovalInput] = field(default_factory=list[RemovalInput])
     workers: int = 1
     down: bool = False
 
@@ -28,6 +32,9 @@ class FakeEngine:
         self.started.clear()
         self.woken.clear()
         self.asked.clear()
+        self.checkouts.clear()
+        self.cancelled.clear()
+        self.removals.clear()
         self.workers = 1
         self.down = False
 
@@ -49,6 +56,18 @@ class FakeEngine:
         self._answer()
         self.asked.append(message)
         return AdvanceResult(outcome=AdvanceOutcome.ACCEPTED)
+
+    async def start_checkout(self, asked: CheckoutInput) -> None:
+        self._answer()
+        self.checkouts.append(asked)
+
+    async def cancel_checkout(self, asked: CheckoutInput) -> None:
+        self._answer()
+        self.cancelled.append(asked)
+
+    async def start_removal(self, asked: RemovalInput) -> None:
+        self._answer()
+        self.removals.append(asked)
 
     async def is_reachable(self) -> bool:
         return not self.down

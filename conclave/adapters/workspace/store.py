@@ -66,16 +66,10 @@ class DirectoryStore:
         return workspace
 
     async def install(self, staged: Workspace, name: str) -> None:
-        """Rename into place; where another attempt was first, this one is removed."""
-        home = staged.path.parent
-        try:
-            await asyncio.to_thread(home.rename, self._home(name))
-        except FileExistsError:
-            await self.discard(staged)
-        except OSError:
-            if not self._home(name).exists():
-                raise
-            await self.discard(staged)
+        """Rename into place; what lies there, which nobody may be using, is removed first."""
+        home = self._home(name)
+        await asyncio.to_thread(self._bury, name)
+        await asyncio.to_thread(staged.path.parent.rename, home)
 
     async def discard(self, staged: Workspace) -> None:
         """Remove what was made and is not wanted."""
