@@ -1,4 +1,4 @@
-"""A conversation workflow whose decisions changed: what the replay of histories has to refuse."""
+"""Workflows whose decisions changed: what the replay of histories has to refuse."""
 
 from __future__ import annotations
 
@@ -6,7 +6,14 @@ from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     from schema.payloads import names
+    from schema.payloads.checkout import (
+        CheckoutInput,
+        CheckoutResult,
+        RemovalInput,
+        RemovalResult,
+    )
     from schema.payloads.conversations import ConversationResult, ConversationState
+    from workflows.checkout import CheckoutWorkflow, RemovalWorkflow
     from workflows.conversation import ConversationWorkflow
 
 
@@ -23,3 +30,28 @@ class LooksFirst(ConversationWorkflow):
         """Look, then talk."""
         await self._look()
         return await super().run(state)
+
+
+@workflow.defn(name=names.CHECKOUT_WORKFLOW)
+class SettlesFirst(CheckoutWorkflow):
+    """Settles before anything was tried."""
+
+    @workflow.run
+    async def run(self, asked: CheckoutInput) -> CheckoutResult:
+        """Settle, then clone."""
+        await self._settle(asked, "before")
+        return await super().run(asked)
+
+
+@workflow.defn(name=names.REMOVAL_WORKFLOW)
+class WaitsFirst(RemovalWorkflow):
+    """Starts a timer where there was none."""
+
+    @workflow.run
+    async def run(self, asked: RemovalInput) -> RemovalResult:
+        """Wait, then remove."""
+        await workflow.sleep(1)
+        return await super().run(asked)
+
+
+CHANGED: tuple[type, ...] = (LooksFirst, SettlesFirst, WaitsFirst)

@@ -1,16 +1,20 @@
 """Record the histories that every later build has to replay: `python -m tests.histories.record`.
 
 Runs scenes against real servers under a known key and writes one file a workflow run beside this
-program. To be repeated only where workflows may break with their past: before a release, when no
-run of the old build is open. The conversation workflow has no timers, so no scene has one.
+program; with names of scenes behind it, those alone. To be repeated only where workflows may break
+with their past: before a release, when no run of the old build is open. No workflow has timers
+yet, so no scene has one.
 """
 
 from __future__ import annotations
 
 import asyncio
+import sys
 import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+
+from temporalio.client import Client
 
 from conclave.agents.commands import BusyPolicy
 from conclave.circles.commands import AddMember, CreateCircle
@@ -19,14 +23,18 @@ from conclave.runtime import migrations
 from schema.domain.agents import Agent
 from schema.domain.conversations import Conversation, ConversationStatus
 from schema.domain.identity import LOCAL_PRINCIPAL
+from schema.payloads import names
 from tests.fakes.model_server import Behaviour, Failure, Received, Reply, echo
+from tests.harness.checkouts import Yard, running_yard
 from tests.harness.runs import chain
 from tests.harness.servers import running_postgres, running_temporal
 from tests.harness.stack import Stack, running_stack
+from tests.histories import checkouts
 from tests.histories.files import DIRECTORY, KEY, forget_place, recorded, store
 from tests.waiting import until
 
 Scene = Callable[[Stack], Awaitable[Conversation]]
+Wanted = Callable[[Callable[..., object]], bool]
 
 
 async def continued(stack: Stack) -> Conversation:
@@ -189,39 +197,68 @@ async def _circle(stack: Stack, agents: list[Agent]) -> str:
     return name
 
 
-async def _record(stack: Stack) -> None:
-    for scene in SCENES:
+async def _record(stack: Stack, wanted: Wanted) -> None:
+    for scene in filter(wanted, SCENES):
         stack.model.reset()
         stack.model.responder = echo
         talk = await scene(stack)
         executions = range(1, talk.execution + 1)
-        ids = [f"conversation-{talk.id}" + (f"-{n}" if n > 1 else "") for n in executions]
-        runs = [run for workflow_id in ids for run in await chain(stack.client, workflow_id)]
-        for number, run in enumerate(runs, 1):
-            path = DIRECTORY / f"{scene.__name__}-{number}.json"
-            await forget_place(run)
-            store(path, run)
-            print(path.name, len(run.events), "events")
+        ids = [names.conversation_workflow_id(talk.id, number) for number in executions]
+        await _store(stack.client, scene.__name__, ids)
 
 
-async def _run(directory: Path) -> None:
+async def _record_checkouts(yard: Yard, wanted: Wanted) -> None:
+    for scene in filter(wanted, checkouts.SCENES):
+        yard.server.fail.clear()
+        yard.server.gate.set()
+        await _store(yard.client, scene.__name__, await scene(yard))
+
+
+async def _store(client: Client, scene: str, workflow_ids: list[str]) -> None:
+    runs = [run for workflow_id in workflow_ids for run in await chain(client, workflow_id)]
+    for path in DIRECTORY.glob(f"{scene}-*.json"):
+        path.unlink()
+    for number, run in enumerate(runs, 1):
+        path = DIRECTORY / f"{scene}-{number}.json"
+        await forget_place(run)
+        store(path, run)
+        print(path.name, len(run.events), "events")
+
+
+async def _run(directory: Path, wanted: Wanted) -> None:
     async with (
         running_postgres(directory / "postgres") as postgres,
         running_temporal(directory) as temporal,
     ):
         migrations.upgrade(postgres.url())
-        async with running_stack(postgres.url(), temporal.address, encryption_key=KEY) as stack:
-            await _record(stack)
+        if any(map(wanted, SCENES)):
+            async with running_stack(postgres.url(), temporal.address, encryption_key=KEY) as stack:
+                await _record(stack, wanted)
+        if any(map(wanted, checkouts.SCENES)):
+            async with (
+                running_yard(
+                    postgres.url(), temporal.address, directory / "yard", encryption_key=KEY
+                ) as yard,
+                yard.worker(),
+            ):
+                await _record_checkouts(yard, wanted)
+                yard.server.gate.set()
 
 
 def main() -> None:
-    """Replace what is recorded."""
-    for path in recorded():
-        path.unlink()
+    """Replace what is recorded, or the scenes that are named."""
+    named = set(sys.argv[1:])
+    if not named:
+        for path in recorded():
+            path.unlink()
+
+    def wanted(scene: Callable[..., object]) -> bool:
+        return not named or scene.__name__ in named
+
     with tempfile.TemporaryDirectory(prefix="conclave-record-") as name:
         directory = Path(name)
         directory.chmod(0o711)
-        asyncio.run(_run(directory))
+        asyncio.run(_run(directory, wanted))
 
 
 if __name__ == "__main__":

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from sqlalchemy import select, text
-from temporalio.client import WorkflowExecutionStatus, WorkflowFailureError
+from temporalio.client import WorkflowExecutionStatus, WorkflowFailureError, WorkflowHistory
 from temporalio.service import RPCError
 from temporalio.worker import Worker
 
@@ -26,7 +28,7 @@ from tests.harness.checkouts import Yard, running_yard
 from tests.harness.runs import chain
 from tests.histories.files import opened_payloads, raw
 from tests.waiting import until
-from workflows import policies
+from workflows.policies import CLONE_RETRY
 
 
 @pytest.fixture
@@ -117,12 +119,7 @@ async def test_a_remote_that_comes_back_is_asked_again(
     await yard.reaches(project, CheckoutStatus.READY)
     assert await told(database) == ["cloning", "ready"]
     [history] = await chain(yard.client, checkout_of(project))
-    attempts = [
-        event.activity_task_started_event_attributes.attempt
-        for event in history.events
-        if event.HasField("activity_task_started_event_attributes")
-    ]
-    assert max(attempts) == 3
+    assert max_attempt(history) == 3
 
 
 async def test_what_the_remote_refuses_is_told_and_may_be_tried_again(
@@ -158,28 +155,50 @@ async def in_mid_clone(yard: Yard) -> Project:
     """Make a project whose clone hangs at the remote."""
     yard.server.gate.clear()
     project = await yard.project(repository_url=yard.server.url())
-    await until(lambda: yard.server.requests, timeout=20, what="the clone to reach the remote")
+    await until(lambda: yard.server.requests, timeout=40, what="the clone to reach the remote")
     return project
 
 
-async def test_a_worker_that_is_gone_in_mid_clone_is_followed_by_another(
-    yard: Yard, database: Database
+async def test_a_worker_killed_in_mid_clone_is_followed_by_another(
+    yard: Yard, database: Database, tmp_path: Path
 ):
-    first = asyncio.create_task(yard.worker().run())
+    assert yard.settings.encryption_key is not None
+    environment = os.environ | {
+        "DATABASE_URL": yard.settings.database_url,
+        "TEMPORAL_ADDRESS": yard.settings.temporal_address,
+        "ENCRYPTION_KEY": yard.settings.encryption_key.get_secret_value(),
+        "CONCLAVE_DATA_DIR": str(yard.settings.conclave_data_dir),
+    }
+    with (tmp_path / "worker.log").open("wb") as log:
+        killed = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "tests.harness.checkout_worker",
+            env=environment,
+            stdout=log,
+            stderr=log,
+        )
     project = await in_mid_clone(yard)
     [half] = yard.left()
     assert half.startswith(f".making-{project.id}.")
-    first.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await first
-    # A killed worker would not have tidied up either.
-    (yard.places / f".making-{project.id}.dead" / "tree").mkdir(parents=True)
+    killed.kill()
+    await killed.wait()
+    assert yard.left() == [half], "nobody tidied up"
     yard.server.gate.set()
     async with yard.worker():
         await yard.reaches(project, CheckoutStatus.READY)
         await closed(yard, checkout_of(project))
     assert yard.left() == [str(project.id)]
     assert await told(database) == ["cloning", "ready"]
+    _, workspace = await yard.core.workspaces.open(project.id)
+    assert (await workspace.repository.status()).untracked == []
+    [history] = await chain(yard.client, checkout_of(project))
+    assert max_attempt(history) == 2
+
+
+def max_attempt(history: WorkflowHistory) -> int:
+    """Return how often the activity tried most was tried."""
+    return max(event.activity_task_started_event_attributes.attempt for event in history.events)
 
 
 async def test_a_delete_in_mid_clone_stops_it_and_leaves_no_files(yard: Yard, worker: Worker):
@@ -229,10 +248,14 @@ async def test_another_repository_in_mid_clone_takes_the_place_of_the_first(
     assert yard.left() == [str(project.id)]
 
 
+def nobody_hears(project_id: int) -> None:
+    """A start that is lost."""
+
+
 async def test_a_start_that_was_lost_is_delivered_by_the_relay(
     yard: Yard, worker: Worker, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(yard.core.project_dispatch, "_tell_soon", lambda _: None)
+    monkeypatch.setattr(yard.core.project_dispatch, "_tell_soon", nobody_hears)
     project = await yard.project()
 
     async def relayed() -> int:
@@ -327,7 +350,7 @@ async def test_a_remote_that_stays_away_is_given_up(yard: Yard, service: Checkou
     with pytest.raises(CheckoutGivenUp, match=r"cannot be reached.*\(8 tries\)") as given_up:
         await service.clone(asked, attempt=8, progress=nothing)
     assert not given_up.value.retryable
-    assert policies.CLONE_RETRY.maximum_attempts == 0
+    assert CLONE_RETRY.maximum_attempts == 0
     assert yard.left() == []
 
 

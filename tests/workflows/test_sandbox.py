@@ -16,12 +16,12 @@ from temporalio.worker.workflow_sandbox._restrictions import UnintentionalPassth
 
 import workflows
 from conclave.crypto import Keyring
-from tests.histories.files import KEY, load, recorded
+from tests.histories.files import DIRECTORY, KEY, load
 from worker.sandbox import sandboxed_runner
 from workflows.codec import data_converter
 
 SOURCES = Path(workflows.__file__ or "").parent
-IN_RUNS = ["conversation", "agent_turn", "turn_order", "policies", "visibility"]
+IN_RUNS = ["conversation", "agent_turn", "turn_order", "policies", "visibility", "checkout"]
 """The files that run inside workflows; the others belong to clients."""
 
 _numbers = itertools.count(1)
@@ -39,14 +39,16 @@ async def load_in_sandbox(
     with (copy / f"{module}.py").open("a") as file:
         file.write(f"\n{line}\n")
     monkeypatch.syspath_prepend(directory)
-    altered = importlib.import_module(f"{name}.conversation")
+    is_checkout = module == "checkout"
+    altered = importlib.import_module(f"{name}.{module if is_checkout else 'conversation'}")
     replayer = Replayer(
-        workflows=[altered.ConversationWorkflow],
+        workflows=[altered.CheckoutWorkflow if is_checkout else altered.ConversationWorkflow],
         workflow_runner=sandboxed_runner(),
         data_converter=data_converter(Keyring.parse(KEY)),
     )
     try:
-        await replayer.replay_workflow(load(recorded()[0]))
+        scene = "checkout_retried" if is_checkout else "continued"
+        await replayer.replay_workflow(load(DIRECTORY / f"{scene}-1.json"))
     except RuntimeError as error:
         if error.__cause__ is not None:
             raise error.__cause__ from None

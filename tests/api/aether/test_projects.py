@@ -208,17 +208,15 @@ async def test_changes_are_told_and_audited(client, database):
 async def test_what_does_not_fit_is_a_400_that_names_the_field(
     client, database, body, field, method
 ):
-    path = "/api/projects"
-    if method == "PUT":
-        before = await make(client)
-        path += "/1"
-    answer = await client.request(method, path, json=(FITS if method == "POST" else {}) | body)
+    before = await make(client) if method == "PUT" else None
+    path, sent = ("/api/projects/1", body) if before else ("/api/projects", FITS | body)
+    answer = await client.request(method, path, json=sent)
     assert answer.status_code == 400
     assert set(answer.json()) == {"error"}
     assert answer.json()["error"].startswith(f"{field}: ")
     assert "kolibri" not in answer.text
-    assert await count(database) == (1 if method == "PUT" else 0)
-    if method == "PUT":
+    assert await count(database) == (1 if before else 0)
+    if before:
         assert (await client.get(path)).json() == before
 
 
