@@ -10,8 +10,12 @@ from fastapi import FastAPI
 
 from api import codec, errors, reference
 from api.admission import RECHECK_SECONDS, Admission, Limiter
+from api.aether.dialect import AETHER
+from api.aether.routes import health as aether_health
+from api.aether.routes import projects
 from api.dialect import Dialect
 from api.draining import Draining, drain_on_sigterm
+from api.gateway.dialect import GATEWAY
 from api.gathering.dialect import GATHERING
 from api.gathering.routes import (
     agents,
@@ -41,8 +45,8 @@ from conclave.logging import configure_logging
 from conclave.networks import parse_networks
 from conclave.settings import Settings, get_settings
 
-DIALECTS: tuple[Dialect, ...] = (GATHERING, PLATFORM)
-"""The first one also answers for paths that nobody owns."""
+DIALECTS: tuple[Dialect, ...] = (GATHERING, PLATFORM, GATEWAY, AETHER)
+"""The first one also answers for paths that nobody owns; of two that own one, the first does."""
 ROUTERS = (
     health.router,
     agents.router,
@@ -62,6 +66,8 @@ ROUTERS = (
     sessions.router,
     audit.router,
     secrets.router,
+    aether_health.router,
+    projects.router,
     codec.router,
     reference.router,
 )
@@ -79,6 +85,7 @@ _TAGS = [
     {"name": "Memory", "description": "What agents and teams are to remember."},
     {"name": "Authentication", "description": "Signing in and out, and one's own account."},
     {"name": "Admin", "description": "What administrators look after, and the audit log."},
+    {"name": "Projects", "description": "Repositories and their checkouts."},
     {"name": "Settings", "description": "Model providers and the application's own settings."},
     {"name": "Security", "description": "Who may call, from where, and with what."},
     {"name": "Secrets", "description": "Values that are kept encrypted and used by name."},

@@ -37,6 +37,8 @@ class Dialect:
     prefixes: tuple[str, ...]
     """Paths that are one of these, or lie below one, are the dialect's."""
     render: Callable[[Problem], JsonValue]
+    invalid_status: int = 422
+    """The status of a request whose values do not fit."""
 
     def owns(self, path: str) -> bool:
         """Whether `path` speaks this dialect."""

@@ -38,8 +38,9 @@ def _printable(text: str) -> str:
 
 def render(path: str, problem: Problem, dialects: Sequence[Dialect]) -> Response:
     """Give a problem the envelope of the dialect its path belongs to."""
-    content = dialect_of(path, dialects).render(problem)
-    return JSONResponse(content, problem.status, headers=dict(problem.headers))
+    dialect = dialect_of(path, dialects)
+    status = dialect.invalid_status if problem.status == 422 else problem.status
+    return JSONResponse(dialect.render(problem), status, headers=dict(problem.headers))
 
 
 def _headers(error: ConclaveError) -> dict[str, str]:

@@ -7,7 +7,7 @@ process never carries it.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
@@ -16,12 +16,16 @@ from temporalio.client import Client
 
 from activities.approvals import ApprovalActivities
 from activities.conversations import ConversationActivities
+from activities.git import GitActivities
 from activities.llm import LLMActivities
 from activities.tools import ToolActivities
 from activities.upkeep import UpkeepActivities
 from conclave.adapters.bus.postgres import PostgresBus
 from conclave.adapters.bus.probe import RedisProbe
 from conclave.adapters.bus.watchers import StreamWatchers
+from conclave.adapters.git.program import GitProgram
+from conclave.adapters.git.remotes import GuardedRemotes, known_credentials
+from conclave.adapters.git.repository import GitRepository
 from conclave.adapters.llm.catalogue import PriceMapCatalogue
 from conclave.adapters.llm.demo import DemoGateway
 from conclave.adapters.llm.gateway import LiteLLMGateway
@@ -32,6 +36,7 @@ from conclave.adapters.net.guard import OutgoingGuard
 from conclave.adapters.net.urls import Endpoint, endpoints_of, parse_allow
 from conclave.adapters.sandbox.host import HostSandbox
 from conclave.adapters.store.probe import store_probe
+from conclave.adapters.workspace.store import DirectoryStore
 from conclave.agents.service import AgentService
 from conclave.approvals.dispatch import TARGET_KIND as APPROVAL_TARGET
 from conclave.approvals.dispatch import ApprovalDispatch
@@ -72,6 +77,7 @@ from conclave.ports import (
     Toolbox,
     ToolDesk,
     WorkflowEngine,
+    WorkspaceStore,
 )
 from conclave.providers import repository as provider_rows
 from conclave.providers.home import ProviderSettingHome
@@ -88,6 +94,10 @@ from conclave.tools.desk import ToolDeskService
 from conclave.tools.permissions import PermissionService
 from conclave.tools.service import ToolService
 from conclave.tools.toolbox import ToolRegistry
+from conclave.workspaces.checkout import CheckoutService
+from conclave.workspaces.dispatch import TARGET_KIND as PROJECT_TARGET
+from conclave.workspaces.dispatch import ProjectDispatch
+from conclave.workspaces.service import ProjectService, WorkspaceService
 from schema.payloads.upkeep import ChoreName
 from workflows.client import connect
 from workflows.codec import EncryptionCodec, data_converter
@@ -112,6 +122,10 @@ class Core:
     circles: CircleService
     conversations: ConversationService
     memories: MemoryService
+    project_dispatch: ProjectDispatch
+    projects: ProjectService
+    workspace_store: WorkspaceStore
+    workspaces: WorkspaceService
     providers: ProviderService
     health: HealthService
     authenticator: Authenticator
@@ -147,6 +161,7 @@ class WorkerParts:
     approvals: ApprovalActivities
     tools: ToolActivities
     upkeep: UpkeepActivities
+    git: GitActivities
     relay: Relay
     gateway: LiteLLMGateway
 
@@ -163,8 +178,13 @@ async def build_core(
     environment: Mapping[str, str] = os.environ,
     toolbox: Toolbox | None = None,
     password_cost: Argon2Cost | None = None,
+    guard: OutgoingGuard | None = None,
+    git_protocols: Collection[str] = ("https",),
 ) -> Core:
-    """Build the services. Nothing needs to be reachable yet but what `name` says to logs."""
+    """Build the services. Nothing needs to be reachable yet but what `name` says to logs.
+
+    A guard of another kind, and other transports for git, are for tests.
+    """
     stack = AsyncExitStack()
     keys = keyring(settings)
     db = Database.connect(settings.sqlalchemy_url, pool_size=settings.database_pool_size)
@@ -187,7 +207,7 @@ async def build_core(
         advance_wait_seconds=settings.advance_wait_seconds,
     )
     security = SecurityService(db, audit, settings.auth_mode)
-    guard = outgoing_guard(settings, security, environment)
+    guard = guard or outgoing_guard(settings, security, environment)
     references = VaultReferences(db, keys)
     providers = ProviderService(
         db,
@@ -212,6 +232,10 @@ async def build_core(
     approvals = ApprovalService(db, events, audit, approval_dispatch, security)
     tools = ToolService(db, events, toolbox, permissions)
     approvals.subject = tools
+    remotes = GuardedRemotes(guard, git_protocols, known_credentials(environment))
+    store = workspace_store(settings, GitProgram(git_protocols), remotes)
+    project_dispatch = ProjectDispatch(db, mailbox, engine)
+    projects = ProjectService(db, events, audit, project_dispatch, remotes)
     return Core(
         settings=settings,
         db=db,
@@ -222,6 +246,10 @@ async def build_core(
         keys=keys,
         codec=None if keys is None else EncryptionCodec(keys),
         dispatch=dispatch,
+        project_dispatch=project_dispatch,
+        projects=projects,
+        workspace_store=store,
+        workspaces=WorkspaceService(projects, store),
         audit=AuditService(db),
         agents=AgentService(db, events, audit),
         circles=CircleService(
@@ -273,6 +301,7 @@ def build_worker_parts(core: Core) -> WorkerParts:
     targets = {
         CONVERSATION_TARGET: core.dispatch.deliver,
         APPROVAL_TARGET: core.approval_dispatch.deliver,
+        PROJECT_TARGET: core.project_dispatch.deliver,
     }
     return WorkerParts(
         llm=LLMActivities(turns),
@@ -282,6 +311,7 @@ def build_worker_parts(core: Core) -> WorkerParts:
         ),
         tools=ToolActivities(core.tools),
         upkeep=UpkeepActivities(chores_of(core)),
+        git=GitActivities(CheckoutService(core.db, core.events, core.workspace_store)),
         relay=Relay(core.db, mailbox, targets),
         gateway=gateway,
     )
@@ -304,6 +334,12 @@ def chores_of(core: Core) -> dict[ChoreName, Chore]:
         ChoreName.PURGE_SESSIONS: core.identity.upkeep,
         ChoreName.ANNOUNCE_EXPIRING_SECRETS: core.expiry_notices,
     }
+
+
+def workspace_store(settings: Settings, git: GitProgram, remotes: GuardedRemotes) -> DirectoryStore:
+    """Return the workspaces below the data directory."""
+    root = settings.conclave_data_dir / "workspaces"
+    return DirectoryStore(root, lambda home: GitRepository(home, git, remotes))
 
 
 def _revealed(secret: SecretStr | None) -> str | None:

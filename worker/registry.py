@@ -6,10 +6,17 @@ from collections.abc import Callable, Sequence
 
 from conclave.container import WorkerParts
 from workflows.approval import ApprovalWorkflow
+from workflows.checkout import CheckoutWorkflow, RemovalWorkflow
 from workflows.conversation import ConversationWorkflow
 from workflows.upkeep import UpkeepWorkflow
 
-WORKFLOWS: Sequence[type] = (ConversationWorkflow, ApprovalWorkflow, UpkeepWorkflow)
+WORKFLOWS: Sequence[type] = (
+    ConversationWorkflow,
+    ApprovalWorkflow,
+    UpkeepWorkflow,
+    CheckoutWorkflow,
+    RemovalWorkflow,
+)
 
 
 def activities_of(parts: WorkerParts) -> list[Callable[..., object]]:
@@ -22,6 +29,9 @@ def activities_of(parts: WorkerParts) -> list[Callable[..., object]]:
         parts.approvals.look,
         parts.approvals.decide,
         parts.upkeep.run,
+        parts.git.clone,
+        parts.git.settle,
+        parts.git.remove,
     ]
 
 

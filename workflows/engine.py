@@ -33,6 +33,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from conclave.errors import ExecutionClosed, Unavailable
 from schema.payloads import names
 from schema.payloads.approvals import ApprovalInput
+from schema.payloads.checkout import CheckoutInput, RemovalInput
 from schema.payloads.conversations import (
     AdvanceInput,
     AdvanceOutcome,
@@ -147,6 +148,38 @@ class TemporalEngine:
         async with _translated():
             handle = self._client.get_workflow_handle(names.approval_workflow_id(approval_id))
             await handle.signal(names.WAKE_SIGNAL, WakeInput())
+
+    async def start_checkout(self, asked: CheckoutInput) -> None:
+        """Start a project's checkout; already running is success."""
+        workflow_id = names.checkout_workflow_id(asked.project_id, asked.run)
+        await self._start_once(names.CHECKOUT_WORKFLOW, workflow_id, asked, "checkout")
+
+    async def cancel_checkout(self, asked: CheckoutInput) -> None:
+        """Ask a checkout to stop; one that is over, or never was, is success."""
+        workflow_id = names.checkout_workflow_id(asked.project_id, asked.run)
+        with suppress(ExecutionClosed):
+            async with _translated():
+                await self._client.get_workflow_handle(workflow_id).cancel()
+
+    async def start_removal(self, asked: RemovalInput) -> None:
+        """Start removing a deleted project's files; already running is success."""
+        workflow_id = names.removal_workflow_id(asked.project_id)
+        await self._start_once(names.REMOVAL_WORKFLOW, workflow_id, asked, "removal")
+
+    async def _start_once(
+        self, workflow: str, workflow_id: str, asked: CheckoutInput | RemovalInput, kind: str
+    ) -> None:
+        async with _translated():
+            await self._client.start_workflow(
+                workflow,
+                asked,
+                id=workflow_id,
+                task_queue=names.CONCLAVE_QUEUE,
+                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+                search_attributes=visibility.project_attributes(kind),
+                static_summary=f"{kind} of project {asked.project_id}",
+            )
 
     async def is_reachable(self) -> bool:
         """Whether the server answers within a second."""

@@ -47,6 +47,20 @@ CHORE_PATIENCE = timedelta(minutes=5)
 UPKEEP_TIMEOUT = timedelta(hours=1)
 """A run that is stuck must not keep its schedule from starting others."""
 
+CLONE_TIMEOUT = timedelta(hours=1)
+"""One try at a clone; git itself ends a fetch after half an hour, or a minute of silence."""
+CLONE_HEARTBEAT_TIMEOUT = timedelta(seconds=10)
+CLONE_RETRY = RetryPolicy(
+    initial_interval=timedelta(seconds=1),
+    backoff_coefficient=2.0,
+    maximum_interval=timedelta(minutes=1),
+)
+"""Without a limit: a killed worker must not fail a checkout. How often a remote that does not
+answer is asked again is for `conclave.workspaces.checkout`."""
+
+REMOVE_TIMEOUT = timedelta(minutes=30)
+"""Removing the files of a large checkout."""
+
 STICKY_TIMEOUT = timedelta(seconds=1)
 """How long a workflow task waits for the worker that has the run in memory. The default of 10 s
 is most of the delay after a killed worker."""

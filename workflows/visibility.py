@@ -33,6 +33,11 @@ def start_attributes(state: ConversationState) -> Attributes:
     return Attributes(pairs)
 
 
+def project_attributes(kind: str) -> Attributes:
+    """Return what a project's checkout or removal is found by."""
+    return Attributes([SearchAttributePair(KIND, kind)])
+
+
 def status_attributes(
     state: ConversationState,
 ) -> list[SearchAttributeUpdate[str] | SearchAttributeUpdate[float]]:

@@ -38,6 +38,7 @@ async def examine(settings: Settings, data_dir: Path) -> list[Finding]:
         await asyncio.to_thread(_database, settings),
         await _temporal(settings),
         _key(settings),
+        await asyncio.to_thread(_git),
     ]
 
 
@@ -93,3 +94,15 @@ def _key(settings: Settings) -> Finding:
     except ValueError as error:
         return Finding("ENCRYPTION_KEY", str(error), False)
     return Finding("ENCRYPTION_KEY", "set", True)
+
+
+def _git() -> Finding:
+    """Projects alone need git: without it everything else runs."""
+    from conclave.adapters.git.errors import GitMissing
+    from conclave.adapters.git.program import find_git
+
+    try:
+        path, version = find_git()
+    except GitMissing as error:
+        return Finding("git", error.message, None)
+    return Finding("git", f"{'.'.join(map(str, version))} at {path}", True)

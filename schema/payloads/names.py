@@ -7,6 +7,8 @@ from typing import Final
 CONVERSATION_WORKFLOW: Final = "Conversation"
 APPROVAL_WORKFLOW: Final = "Approval"
 UPKEEP_WORKFLOW: Final = "Upkeep"
+CHECKOUT_WORKFLOW: Final = "Checkout"
+REMOVAL_WORKFLOW: Final = "Removal"
 
 ADVANCE_UPDATE: Final = "advance"
 WAKE_SIGNAL: Final = "wake"
@@ -22,6 +24,9 @@ DECIDE_APPROVAL_ACTIVITY: Final = "approvals.decide"
 APPROVE_SIGNAL: Final = "approve"
 REJECT_SIGNAL: Final = "reject"
 CHORE_ACTIVITY: Final = "upkeep.chore"
+CLONE_ACTIVITY: Final = "git.clone"
+SETTLE_CHECKOUT_ACTIVITY: Final = "git.settle"
+REMOVE_FILES_ACTIVITY: Final = "git.remove"
 
 CONCLAVE_QUEUE: Final = "conclave"
 TOOLS_QUEUE: Final = "tools"
@@ -42,3 +47,14 @@ def conversation_workflow_id(conversation_id: int, execution: int) -> str:
 def approval_workflow_id(approval_id: int) -> str:
     """Return the id of an approval's run: `approval-9`."""
     return f"approval-{approval_id}"
+
+
+def checkout_workflow_id(project_id: int, run: int) -> str:
+    """Return the id of a checkout: `project-7-checkout`, a second try `project-7-checkout-2`."""
+    base = f"project-{project_id}-checkout"
+    return base if run == 1 else f"{base}-{run}"
+
+
+def removal_workflow_id(project_id: int) -> str:
+    """Return the id of the run that removes a deleted project's files: `project-7-removal`."""
+    return f"project-{project_id}-removal"

@@ -108,4 +108,6 @@ async def client(
     forget_settings(core)
     async with local_client(app) as client:
         yield client
-    await until(lambda: not core.dispatch._wakes, what="the wake-ups")
+    await until(
+        lambda: not core.dispatch._wakes and not core.project_dispatch._wakes, what="the wake-ups"
+    )

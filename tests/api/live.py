@@ -19,6 +19,7 @@ from conclave.container import Core, build_core
 from conclave.ports import Authenticator
 from conclave.settings import AuthMode, Settings
 from schema.payloads.approvals import ApprovalInput
+from schema.payloads.checkout import CheckoutInput, RemovalInput
 from schema.payloads.conversations import AdvanceInput, AdvanceResult, ConversationState
 from tests.waiting import until
 
@@ -42,6 +43,15 @@ class NoEngine:
 
     async def wake_approval(self, approval_id: int) -> None:
         """There is nothing to wake."""
+
+    async def start_checkout(self, asked: CheckoutInput) -> None:
+        raise AssertionError("nothing should run")
+
+    async def cancel_checkout(self, asked: CheckoutInput) -> None:
+        raise AssertionError("nothing should run")
+
+    async def start_removal(self, asked: RemovalInput) -> None:
+        raise AssertionError("nothing should run")
 
     async def is_reachable(self) -> bool:
         return True

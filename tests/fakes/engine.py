@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from conclave.errors import Unavailable
 from schema.payloads.approvals import ApprovalInput
+from schema.payloads.checkout import CheckoutInput, RemovalInput
 from schema.payloads.conversations import (
     AdvanceInput,
     AdvanceOutcome,
@@ -23,6 +24,9 @@ class FakeEngine:
     asked: list[AdvanceInput] = field(default_factory=list[AdvanceInput])
     approvals_started: list[int] = field(default_factory=list[int])
     approvals_woken: list[int] = field(default_factory=list[int])
+    checkouts: list[CheckoutInput] = field(default_factory=list[CheckoutInput])
+    cancelled: list[CheckoutInput] = field(default_factory=list[CheckoutInput])
+    removals: list[RemovalInput] = field(default_factory=list[RemovalInput])
     workers: int = 1
     down: bool = False
 
@@ -33,6 +37,9 @@ class FakeEngine:
         self.asked.clear()
         self.approvals_started.clear()
         self.approvals_woken.clear()
+        self.checkouts.clear()
+        self.cancelled.clear()
+        self.removals.clear()
         self.workers = 1
         self.down = False
 
@@ -62,6 +69,18 @@ class FakeEngine:
     async def wake_approval(self, approval_id: int) -> None:
         self._answer()
         self.approvals_woken.append(approval_id)
+
+    async def start_checkout(self, asked: CheckoutInput) -> None:
+        self._answer()
+        self.checkouts.append(asked)
+
+    async def cancel_checkout(self, asked: CheckoutInput) -> None:
+        self._answer()
+        self.cancelled.append(asked)
+
+    async def start_removal(self, asked: RemovalInput) -> None:
+        self._answer()
+        self.removals.append(asked)
 
     async def is_reachable(self) -> bool:
         return not self.down

@@ -6,8 +6,15 @@ from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     from schema.payloads import names
+    from schema.payloads.checkout import (
+        CheckoutInput,
+        CheckoutResult,
+        RemovalInput,
+        RemovalResult,
+    )
     from schema.payloads.conversations import ConversationResult, ConversationState
     from schema.payloads.upkeep import UpkeepInput, UpkeepResult
+    from workflows.checkout import CheckoutWorkflow, RemovalWorkflow
     from workflows.conversation import ConversationWorkflow
     from workflows.upkeep import UpkeepWorkflow
 
@@ -36,3 +43,28 @@ class SleepsFirst(UpkeepWorkflow):
         """Sleep, then do the chores."""
         await workflow.sleep(1)
         return await super().run(asked)
+
+
+@workflow.defn(name=names.CHECKOUT_WORKFLOW)
+class SettlesFirst(CheckoutWorkflow):
+    """Settles before anything was tried."""
+
+    @workflow.run
+    async def run(self, asked: CheckoutInput) -> CheckoutResult:
+        """Settle, then clone."""
+        await self._settle(asked, "before")
+        return await super().run(asked)
+
+
+@workflow.defn(name=names.REMOVAL_WORKFLOW)
+class WaitsFirst(RemovalWorkflow):
+    """Starts a timer where there was none."""
+
+    @workflow.run
+    async def run(self, asked: RemovalInput) -> RemovalResult:
+        """Wait, then remove."""
+        await workflow.sleep(1)
+        return await super().run(asked)
+
+
+CHANGED: tuple[type, ...] = (LooksFirst, SleepsFirst, SettlesFirst, WaitsFirst)

@@ -1,9 +1,9 @@
-"""Record the histories that every later build has to replay.
+"""Record the histories that every later build has to replay: `python -m tests.histories.record`.
 
-`python -m tests.histories.record [scene ...]` runs scenes, all or those that are named, against
-real servers under a known key and writes one file a workflow run beside this program. To be
-repeated only where workflows may break with their past: before a release, when no run of the old
-build is open. No workflow has timers yet, so no scene has one.
+Runs scenes against real servers under a known key and writes one file a workflow run beside this
+program; with names of scenes behind it, those alone. To be repeated only where workflows may break
+with their past: before a release, when no run of the old build is open. No workflow has timers
+yet, so no scene has one.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from __future__ import annotations
 import asyncio
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable, Collection
-from functools import partial
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+
+from temporalio.client import Client
 
 from conclave.agents.commands import BusyPolicy
 from conclave.circles.commands import AddMember, CreateCircle
@@ -22,15 +23,18 @@ from conclave.runtime import migrations
 from schema.domain.agents import Agent
 from schema.domain.conversations import Conversation, ConversationStatus
 from schema.domain.identity import LOCAL_PRINCIPAL
+from schema.payloads import names
 from tests.fakes.model_server import Behaviour, Failure, Received, Reply, echo
+from tests.harness.checkouts import Yard, running_yard
 from tests.harness.runs import chain
 from tests.harness.servers import running_postgres, running_temporal
 from tests.harness.stack import Stack, running_stack
-from tests.histories import upkeep
+from tests.histories import checkouts, upkeep
 from tests.histories.files import DIRECTORY, KEY, forget_place, recorded, store
 from tests.waiting import until
 
 Scene = Callable[[Stack], Awaitable[Conversation]]
+Wanted = Callable[[Callable[..., object]], bool]
 
 
 async def continued(stack: Stack) -> Conversation:
@@ -193,49 +197,66 @@ async def _circle(stack: Stack, agents: list[Agent]) -> str:
     return name
 
 
-async def _talk_runs(scene: Scene, stack: Stack) -> list[str]:
-    """Return the ids of the workflows a scene of a conversation leaves."""
-    talk = await scene(stack)
-    executions = range(1, talk.execution + 1)
-    return [f"conversation-{talk.id}" + (f"-{n}" if n > 1 else "") for n in executions]
-
-
-async def _record(stack: Stack, wanted: Callable[[str], bool]) -> None:
-    scenes: dict[str, Callable[[Stack], Awaitable[list[str]]]] = {
-        **{scene.__name__: partial(_talk_runs, scene) for scene in SCENES},
-        **{scene.__name__: scene for scene in upkeep.SCENES},
-    }
-    for name in filter(wanted, scenes):
+async def _record(stack: Stack, wanted: Wanted) -> None:
+    for scene in filter(wanted, SCENES):
         stack.model.reset()
         stack.model.responder = echo
-        ids = await scenes[name](stack)
-        runs = [run for workflow_id in ids for run in await chain(stack.client, workflow_id)]
-        for number, run in enumerate(runs, 1):
-            path = DIRECTORY / f"{name}-{number}.json"
-            await forget_place(run)
-            store(path, run)
-            print(path.name, len(run.events), "events")
+        talk = await scene(stack)
+        executions = range(1, talk.execution + 1)
+        ids = [names.conversation_workflow_id(talk.id, number) for number in executions]
+        await _store(stack.client, scene.__name__, ids)
+    for scene in filter(wanted, upkeep.SCENES):
+        await _store(stack.client, scene.__name__, await scene(stack))
 
 
-async def _run(directory: Path, wanted: Callable[[str], bool]) -> None:
+async def _record_checkouts(yard: Yard, wanted: Wanted) -> None:
+    for scene in filter(wanted, checkouts.SCENES):
+        yard.server.fail.clear()
+        yard.server.gate.set()
+        await _store(yard.client, scene.__name__, await scene(yard))
+
+
+async def _store(client: Client, scene: str, workflow_ids: list[str]) -> None:
+    runs = [run for workflow_id in workflow_ids for run in await chain(client, workflow_id)]
+    for path in DIRECTORY.glob(f"{scene}-*.json"):
+        path.unlink()
+    for number, run in enumerate(runs, 1):
+        path = DIRECTORY / f"{scene}-{number}.json"
+        await forget_place(run)
+        store(path, run)
+        print(path.name, len(run.events), "events")
+
+
+async def _run(directory: Path, wanted: Wanted) -> None:
     async with (
         running_postgres(directory / "postgres") as postgres,
         running_temporal(directory) as temporal,
     ):
         migrations.upgrade(postgres.url())
-        async with running_stack(postgres.url(), temporal.address, encryption_key=KEY) as stack:
-            await _record(stack, wanted)
+        if any(map(wanted, [*SCENES, *upkeep.SCENES])):
+            async with running_stack(postgres.url(), temporal.address, encryption_key=KEY) as stack:
+                await _record(stack, wanted)
+        if any(map(wanted, checkouts.SCENES)):
+            async with (
+                running_yard(
+                    postgres.url(), temporal.address, directory / "yard", encryption_key=KEY
+                ) as yard,
+                yard.worker(),
+            ):
+                await _record_checkouts(yard, wanted)
+                yard.server.gate.set()
 
 
-def main(names: Collection[str]) -> None:
-    """Replace what is recorded of these scenes, of all where none is named."""
-
-    def wanted(name: str) -> bool:
-        return not names or name in names
-
-    for path in recorded():
-        if wanted(path.stem.rpartition("-")[0]):
+def main() -> None:
+    """Replace what is recorded, or the scenes that are named."""
+    named = set(sys.argv[1:])
+    if not named:
+        for path in recorded():
             path.unlink()
+
+    def wanted(scene: Callable[..., object]) -> bool:
+        return not named or scene.__name__ in named
+
     with tempfile.TemporaryDirectory(prefix="conclave-record-") as name:
         directory = Path(name)
         directory.chmod(0o711)
@@ -243,4 +264,4 @@ def main(names: Collection[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -12,7 +12,7 @@ from temporalio.worker import Replayer
 
 from conclave.crypto import Keyring, new_key
 from schema.payloads import names
-from tests.histories.changed import LooksFirst, SleepsFirst
+from tests.histories.changed import CHANGED
 from tests.histories.files import KEY, load, recorded
 from worker.registry import WORKFLOWS
 from worker.sandbox import sandboxed_runner
@@ -43,7 +43,7 @@ async def test_a_recorded_history_replays(path: Path):
 @FILES
 async def test_a_workflow_that_decides_otherwise_is_refused(path: Path):
     with pytest.raises(workflow.NondeterminismError):
-        await replayer(LooksFirst, SleepsFirst).replay_workflow(load(path))
+        await replayer(*CHANGED).replay_workflow(load(path))
 
 
 async def test_a_history_does_not_replay_without_its_key():
@@ -53,7 +53,7 @@ async def test_a_history_does_not_replay_without_its_key():
     assert result.replay_failure is not None
 
 
-def test_together_the_histories_hold_all_that_happens_to_a_workflow():
+def test_together_the_histories_hold_all_that_happens_to_workflows():
     histories = [load(path) for path in recorded()]
     held = {event.event_type for history in histories for event in history.events}
     assert held >= {
@@ -70,6 +70,9 @@ def test_together_the_histories_hold_all_that_happens_to_a_workflow():
         names.LOOK_ACTIVITY,
         names.SETTLE_ACTIVITY,
         names.CHORE_ACTIVITY,
+        names.CLONE_ACTIVITY,
+        names.SETTLE_CHECKOUT_ACTIVITY,
+        names.REMOVE_FILES_ACTIVITY,
     }
     assert workflows(histories) == {names.CONVERSATION_WORKFLOW, names.UPKEEP_WORKFLOW}
     is_open = {history.events[-1].event_type not in CLOSED for history in histories}

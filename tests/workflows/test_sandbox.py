@@ -21,9 +21,14 @@ from worker.sandbox import sandboxed_runner
 from workflows.codec import data_converter
 
 SOURCES = Path(workflows.__file__ or "").parent
-IN_RUNS = ["conversation", "agent_turn", "turn_order", "policies", "visibility", "upkeep"]
+IN_RUNS = [
+    "conversation", "agent_turn", "turn_order", "policies", "visibility", "upkeep", "checkout",
+]  # fmt: skip
 """The files that run inside workflows; the others belong to clients."""
-LOADED_BY = {"upkeep": ("upkeep", "UpkeepWorkflow", "upkeep_done-1")}
+LOADED_BY = {
+    "upkeep": ("upkeep", "UpkeepWorkflow", "upkeep_done-1"),
+    "checkout": ("checkout", "CheckoutWorkflow", "checkout_retried-1"),
+}
 """The workflow's file and class, and a history of it, for those that no conversation loads."""
 
 _numbers = itertools.count(1)

@@ -27,6 +27,8 @@ from schema.domain.urls import UrlPurpose
 Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
 
 RESOLVE_SECONDS = 5.0
+UNRESOLVED = "url_unresolved"
+"""The `type` of a refusal that may not stand: the name has no address just now."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,7 @@ class OutgoingGuard:
             raise UrlRefused(errand.field, f"{host}:{port} belongs to this service.")
         found = await self._resolved(host, port)
         if not found:
-            raise UrlRefused(errand.field, f"The host {host} cannot be resolved.")
+            raise UrlRefused(errand.field, f"The host {host} cannot be resolved.", type=UNRESOLVED)
         opened = (host, port) in self._allow or errand.administrator
         private = opened or (
             errand.purpose is UrlPurpose.WEBHOOK and await self._private_webhooks()

@@ -1,0 +1,119 @@
+"""Where workspaces lie: `<data>/workspaces/<name>/`, which holds
+
+`tree`, the files, all that tools and sandboxes ever see; `git`, the repository, so that nothing
+that writes files can plant a hook or a setting; `deleted` and the locks of writers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import secrets
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from conclave.adapters.workspace import removal
+from conclave.adapters.workspace.descriptors import DIRECTORY
+from conclave.adapters.workspace.files import DirectoryFiles
+from conclave.adapters.workspace.tree import Tree
+from conclave.ports import Repository, Workspace
+
+RepositoryAt = Callable[[Path], Repository]
+"""Makes the repository of the workspace that lies in a directory."""
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+_STAGED = ".making-"
+_GRAVE = ".deleted"
+
+
+@dataclass(frozen=True)
+class DirectoryWorkspace:
+    """A `Workspace` in `home`."""
+
+    home: Path
+    path: Path
+    files: DirectoryFiles
+    repository: Repository
+
+
+class DirectoryStore:
+    """A `WorkspaceStore` below one directory."""
+
+    def __init__(self, root: Path, repository_at: RepositoryAt) -> None:
+        self._root = root
+        self._repository_at = repository_at
+
+    def workspace(self, name: str) -> DirectoryWorkspace:
+        """Return a workspace, there or not."""
+        return self._at(self._home(name))
+
+    async def make(self, name: str) -> DirectoryWorkspace:
+        """Return a workspace, making an empty one where it is not there."""
+        workspace = self.workspace(name)
+        await asyncio.to_thread(_make, workspace.path)
+        return workspace
+
+    async def stage(self, name: str) -> DirectoryWorkspace:
+        """Return an empty place of its own for this attempt; what others left is removed."""
+        await asyncio.to_thread(self._discard_staged, name)
+        self._home(name)
+        staged = self._root / f"{_STAGED}{name}.{secrets.token_hex(4)}"
+        workspace = self._at(staged)
+        await asyncio.to_thread(_make, workspace.path)
+        return workspace
+
+    async def install(self, staged: Workspace, name: str) -> None:
+        """Rename into place; what lies there, which nobody may be using, is removed first."""
+        home = self._home(name)
+        await asyncio.to_thread(self._bury, name)
+        await asyncio.to_thread(staged.path.parent.rename, home)
+
+    async def discard(self, staged: Workspace) -> None:
+        """Remove what was made and is not wanted."""
+        await asyncio.to_thread(self._bury, staged.path.parent.name)
+
+    async def remove(self, name: str) -> None:
+        """Remove a workspace and what was being made for it."""
+        self._home(name)
+        await asyncio.to_thread(self._discard_staged, name)
+        await asyncio.to_thread(self._bury, name)
+
+    def _home(self, name: str) -> Path:
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"{name!r} is not the name of a workspace")
+        return self._root / name
+
+    def _at(self, home: Path) -> DirectoryWorkspace:
+        tree = home / "tree"
+        return DirectoryWorkspace(
+            home=home,
+            path=tree,
+            files=DirectoryFiles(Tree(tree, home)),
+            repository=self._repository_at(home),
+        )
+
+    def _discard_staged(self, name: str) -> None:
+        for left in self._root.glob(f"{_STAGED}{name}.*"):
+            self._bury(left.name)
+
+    def _bury(self, name: str) -> None:
+        grave = self._root / _GRAVE
+        try:
+            root = os.open(self._root, DIRECTORY)
+        except FileNotFoundError:
+            return
+        try:
+            with suppress(FileNotFoundError):
+                removal.bury(root, name, grave)
+        finally:
+            os.close(root)
+        removal.empty(grave)
+
+
+def _make(tree: Path) -> None:
+    """The directories above the tree are the product's own: nobody else looks into them."""
+    tree.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    tree.mkdir(mode=0o755, exist_ok=True)

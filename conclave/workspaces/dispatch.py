@@ -1,0 +1,75 @@
+"""Telling the workflows of checkouts and removals that a project has changed.
+
+Every call may be lost: the outbox row committed before it is delivered again by the relay.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+from conclave.db import Database, Transaction
+from conclave.errors import ExecutionClosed, Unavailable
+from conclave.logging import get_logger
+from conclave.mailbox import Mailbox
+from conclave.ports import WorkflowEngine
+from conclave.workspaces.errors import ProjectNotFound
+from conclave.workspaces.repository import ProjectRepository
+from schema.domain.projects import CheckoutStatus
+from schema.payloads.checkout import CheckoutInput, RemovalInput
+
+TARGET_KIND = "project"
+_UNDER_WAY = (CheckoutStatus.PENDING, CheckoutStatus.CLONING)
+_log = get_logger(__name__)
+
+
+class ProjectDispatch:
+    """Starts checkouts and removals, and stops checkouts that nobody wants any more."""
+
+    def __init__(self, db: Database, mailbox: Mailbox, engine: WorkflowEngine) -> None:
+        self._db = db
+        self._mailbox = mailbox
+        self._engine = engine
+        self._projects = ProjectRepository()
+        self._wakes: set[asyncio.Task[None]] = set()
+
+    async def owe(self, tx: Transaction, project_id: int) -> None:
+        """Store what is owed to the engine with the change, and deliver it after the commit."""
+        await self._mailbox.owe(tx, TARGET_KIND, project_id)
+        tx.after_commit.append(lambda: self._tell_soon(project_id))
+
+    def _tell_soon(self, project_id: int) -> None:
+        task = asyncio.create_task(self._tell(project_id))
+        self._wakes.add(task)
+        task.add_done_callback(self._wakes.discard)
+
+    async def _tell(self, project_id: int) -> None:
+        try:
+            await self.deliver(project_id)
+        except Unavailable as error:
+            _log.warning("project is left to the relay", project_id=project_id, error=error.code)
+
+    async def deliver(self, project_id: int) -> None:
+        """Bring the engine to what the record says, and strike what is owed.
+
+        Raises `Unavailable`.
+        """
+        async with self._db.transaction() as tx:
+            last_run = await self._projects.last_run(tx, project_id)
+            project = await self._projects.get(tx, project_id)
+            owed = await self._mailbox.owed(tx, TARGET_KIND, project_id)
+        if last_run is None:
+            raise ProjectNotFound(project_id)
+        current = CheckoutInput(project_id=project_id, run=last_run)
+        if project is None:
+            await self._engine.cancel_checkout(current)
+            with suppress(ExecutionClosed):  # they are removed already
+                await self._engine.start_removal(RemovalInput(project_id=project_id))
+        elif project.checkout_status in _UNDER_WAY:
+            if last_run > 1:
+                earlier = current.model_copy(update={"run": last_run - 1})
+                await self._engine.cancel_checkout(earlier)
+            with suppress(ExecutionClosed):  # it is over, which the record is about to say
+                await self._engine.start_checkout(current)
+        async with self._db.transaction() as tx:
+            await self._mailbox.delivered(tx, owed)

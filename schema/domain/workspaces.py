@@ -1,0 +1,68 @@
+"""Files of a workspace. Every path is relative to its root and written with `/`."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+
+from schema.domain.base import Shape
+
+
+class EntryType(StrEnum):
+    """What stands under a name. Links are shown and never followed."""
+
+    FILE = "file"
+    DIRECTORY = "directory"
+    SYMLINK = "symlink"
+    OTHER = "other"
+    """A device, a pipe or a socket: shown, never opened."""
+
+
+class Entry(Shape):
+    """One name in a directory. `size` is in bytes, 0 for what is not a file."""
+
+    path: str
+    name: str
+    type: EntryType
+    size: int
+    modified_at: datetime
+
+
+class Listing(Shape):
+    """What a directory holds, by path; `truncated` where a limit cut it off."""
+
+    entries: list[Entry]
+    truncated: bool
+
+
+class FileContent(Shape):
+    """A file as it was read. `sha256` (hex) is what an edit names as what it expects."""
+
+    path: str
+    data: bytes
+    sha256: str
+    modified_at: datetime
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return len(self.data)
+
+    @property
+    def text(self) -> str | None:
+        """The content as text; None for what is binary: it holds a NUL or is not UTF-8."""
+        if b"\x00" in self.data:
+            return None
+        try:
+            return self.data.decode()
+        except UnicodeDecodeError:
+            return None
+
+
+class WrittenFile(Shape):
+    """A file as it was written."""
+
+    path: str
+    size: int
+    sha256: str
+    created: bool
