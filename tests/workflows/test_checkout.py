@@ -52,7 +52,7 @@ def removal_of(project: Project) -> str:
 
 
 @pytest.fixture
-async def worker(yard: Yard) -> AsyncIterator[Worker]:
+async def worker(yard: Yard) -> AsyncIterator[None]:
     async with yard.worker() as worker:
         yield worker
 

@@ -74,7 +74,12 @@ def test_together_the_histories_hold_all_that_happens_to_workflows():
         names.SETTLE_CHECKOUT_ACTIVITY,
         names.REMOVE_FILES_ACTIVITY,
     }
-    assert workflows(histories) == {names.CONVERSATION_WORKFLOW, names.UPKEEP_WORKFLOW}
+    assert workflows(histories) == {
+        names.CONVERSATION_WORKFLOW,
+        names.UPKEEP_WORKFLOW,
+        names.CHECKOUT_WORKFLOW,
+        names.REMOVAL_WORKFLOW,
+    }
     is_open = {history.events[-1].event_type not in CLOSED for history in histories}
     assert is_open == {True, False}
 
