@@ -110,6 +110,17 @@ class _Planned(Shape):
     """None: there is no such file yet."""
     sha256: str | None
     after: str
+    already: tuple[int, ...]
+    """The hunks that stood there before."""
+
+    @property
+    def told(self) -> str:
+        """Say what is done to it."""
+        if self.before is None:
+            return f"Made {self.path}."
+        if not self.already:
+            return f"Patched {self.path}."
+        return f"Patched {self.path}; so already: hunk {', '.join(map(str, self.already))}."
 
 
 class FileTools:
@@ -253,8 +264,7 @@ class FileTools:
         if any(_encoded(one.after) is None for one in changes):
             return failure("The patch is not valid Unicode.")
         await _write_all(workspace.files, changes)
-        lines = [f"{'Made' if one.before is None else 'Patched'} {one.path}." for one in changes]
-        return "\n".join(lines)
+        return "\n".join(one.told for one in changes)
 
     async def list(self, asked: ListFiles, place: ToolPlace) -> Answer:
         """Return paths, directories with a slash at their end."""
@@ -299,13 +309,19 @@ async def _planned(files: FileTree, patch: FilePatch) -> _Planned | None:
         found = await files.read(path)
     except NotFound:
         patched = apply(patch, None)
-        return _Planned(path=path, before=None, sha256=None, after=patched.text)
+        return _Planned(path=path, before=None, sha256=None, after=patched.text, already=())
     if found.text is None:
         raise PatchRefused(f"{path} is not text: it cannot be patched.")
     patched = await asyncio.to_thread(apply, patch, found.text)
     if not patched.changed:
         return None
-    return _Planned(path=path, before=found.text, sha256=found.sha256, after=patched.text)
+    return _Planned(
+        path=path,
+        before=found.text,
+        sha256=found.sha256,
+        after=patched.text,
+        already=patched.already,
+    )
 
 
 async def _write_all(files: FileTree, changes: list[_Planned]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from schema.domain.base import Shape
 
@@ -37,6 +38,11 @@ class Hunk(Shape):
     ends_open_before: bool = False
     ends_open_after: bool = False
     """Whether the old or the new last line has no newline at its end, and is the file's last."""
+
+    @property
+    def touches_end(self) -> bool:
+        """Whether it makes or takes the newline at the end of the file."""
+        return self.ends_open_before != self.ends_open_after
 
 
 class FilePatch(Shape):
@@ -160,10 +166,51 @@ def _hunk(lines: Sequence[str], at: int, number: int) -> tuple[Hunk, int]:
 
 
 class Patched(Shape):
-    """The text afterwards; `changed` is False where all of it stood there already."""
+    """The text afterwards, and the numbers of the hunks that stood there already."""
 
     text: str
     changed: bool
+    already: tuple[int, ...] = ()
+
+
+@dataclass
+class _Lines:
+    """A file's lines, without their ends."""
+
+    lines: list[str]
+    is_open: bool
+    """The last one has no newline at its end."""
+    newline: str
+
+    @classmethod
+    def of(cls, text: str) -> _Lines:
+        newline = "\r\n" if "\r\n" in text else "\n"
+        lines = text.split(newline)
+        is_open = lines[-1] != ""
+        return cls(lines if is_open else lines[:-1], is_open, newline)
+
+    @property
+    def text(self) -> str:
+        return self.newline.join(self.lines) + (
+            "" if self.is_open or not self.lines else self.newline
+        )
+
+    def reaches_end(self, at: int, size: int) -> bool:
+        return at + size == len(self.lines)
+
+    def splice(self, hunk: Hunk, at: int) -> None:
+        if hunk.touches_end and self.reaches_end(at, len(hunk.old)):
+            self.is_open = hunk.ends_open_after
+        self.lines[at : at + len(hunk.old)] = hunk.new
+
+    def places(self, part: Sequence[str], least: int) -> list[int]:
+        wanted = list(part)
+        size = len(wanted)
+        return [
+            at
+            for at in range(least, len(self.lines) - size + 1)
+            if self.lines[at] == wanted[0] and self.lines[at : at + size] == wanted
+        ]
 
 
 def apply(file: FilePatch, text: str | None) -> Patched:
@@ -189,21 +236,19 @@ def _once(file: FilePatch, text: str | None) -> Patched:
         return _created(file, text)
     if text is None:
         raise PatchRefused(f"{file.path} is not there. A new file has --- /dev/null.")
-    newline = "\r\n" if "\r\n" in text else "\n"
-    lines = text.split(newline)
-    before = list(lines)
-    moved = 0
-    least = 0
+    content = _Lines.of(text)
+    already: list[int] = []
+    moved = least = 0
     for hunk in file.hunks:
-        place = _place(file.path, hunk, lines, moved, least)
-        if place is None:
-            continue
-        at, is_done = place
-        if not is_done:
-            _splice(hunk, lines, at)
+        at, is_done = _place(file.path, hunk, content, moved, least)
+        if is_done:
+            already.append(hunk.number)
+        else:
+            content.splice(hunk, at)
         moved = at - _stated(hunk) + len(hunk.new) - len(hunk.old)
         least = at + len(hunk.new)
-    return Patched(text=newline.join(lines), changed=lines != before)
+    after = content.text
+    return Patched(text=after, changed=after != text, already=tuple(already))
 
 
 def _created(file: FilePatch, text: str | None) -> Patched:
@@ -219,31 +264,24 @@ def _stated(hunk: Hunk) -> int:
     return hunk.start if not hunk.old else max(hunk.start - 1, 0)
 
 
-def _splice(hunk: Hunk, lines: list[str], at: int) -> None:
-    """Put the new lines in; the last of all `lines` is what follows the last newline."""
-    end = at + len(hunk.old)
-    if hunk.ends_open_before and not hunk.ends_open_after and end == len(lines):
-        lines[at:end] = [*hunk.new, ""]
-    elif hunk.ends_open_after and not hunk.ends_open_before and lines[end:] == [""]:
-        lines[at:] = hunk.new
-    else:
-        lines[at:end] = hunk.new
-
-
-def _place(
-    path: str, hunk: Hunk, lines: Sequence[str], moved: int, least: int
-) -> tuple[int, bool] | None:
+def _place(path: str, hunk: Hunk, content: _Lines, moved: int, least: int) -> tuple[int, bool]:
     """Return where a hunk belongs and whether it is done there. Raises `PatchRefused`."""
     stated = _stated(hunk) + moved
-    done = _matches(lines, hunk.new, least) if hunk.new else []
+    done = content.places(hunk.new, least) if hunk.new else []
     if not hunk.old:
-        at = min(max(stated, least), _length(lines))
+        at = min(max(stated, least), len(content.lines))
         return at, at in done
-    covered = [(at, at + len(hunk.new)) for at in done if _ends_as_wanted(lines, at, hunk)]
+    size = len(hunk.new)
+    if hunk.touches_end:
+        done = [
+            at
+            for at in done
+            if (content.reaches_end(at, size) and content.is_open) == hunk.ends_open_after
+        ]
     found = [
         at
-        for at in _matches(lines, hunk.old, least)
-        if not any(start <= at and at + len(hunk.old) <= end for start, end in covered)
+        for at in content.places(hunk.old, least)
+        if not any(start <= at and at + len(hunk.old) <= start + size for start in done)
     ]
     if stated in found:
         return stated, False
@@ -255,39 +293,16 @@ def _place(
             f"{path}: the lines of hunk {hunk.number} stand at several places (lines {places}) "
             f"and not at line {hunk.start}. Correct its line number or give more context."
         )
-    starts = [start for start, _ in covered]
-    if starts:
-        return (stated if stated in starts else starts[0]), True
-    raise PatchRefused(_misfit(path, hunk, lines, stated))
-
-
-def _ends_as_wanted(lines: Sequence[str], at: int, hunk: Hunk) -> bool:
-    """Whether the newline at the file's end is as the hunk leaves it, where it says so."""
-    if hunk.ends_open_before == hunk.ends_open_after:
-        return True
-    return (at + len(hunk.new) == len(lines)) == hunk.ends_open_after
-
-
-def _length(lines: Sequence[str]) -> int:
-    """Count the lines, without what follows the last newline."""
-    return len(lines) - 1 if lines and lines[-1] == "" else len(lines)
-
-
-def _matches(lines: Sequence[str], part: Sequence[str], least: int) -> list[int]:
-    wanted = list(part)
-    size = len(wanted)
-    return [
-        at
-        for at in range(least, len(lines) - size + 1)
-        if lines[at] == wanted[0] and list(lines[at : at + size]) == wanted
-    ]
+    if done:
+        return (stated if stated in done else done[0]), True
+    raise PatchRefused(_misfit(path, hunk, content.lines, stated))
 
 
 def _misfit(path: str, hunk: Hunk, lines: Sequence[str], stated: int) -> str:
     """Say which line differs first, where the hunk is said to go."""
     for offset, wanted in enumerate(hunk.old):
         at = stated + offset
-        there = lines[at] if 0 <= at < _length(lines) else None
+        there = lines[at] if 0 <= at < len(lines) else None
         if there != wanted:
             shown = "the end of the file" if there is None else repr(there[:200])
             return (
