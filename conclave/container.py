@@ -34,6 +34,7 @@ from conclave.adapters.llm.routing import RoutingGateway
 from conclave.adapters.mail.probe import SmtpProbe
 from conclave.adapters.net.guard import OutgoingGuard
 from conclave.adapters.net.urls import Endpoint, endpoints_of, parse_allow
+from conclave.adapters.net.web import GuardedWeb
 from conclave.adapters.sandbox.host import HostSandbox
 from conclave.adapters.store.probe import store_probe
 from conclave.adapters.workspace.store import DirectoryStore
@@ -90,10 +91,11 @@ from conclave.secrets.service import SecretService
 from conclave.security.home import SecuritySettingHome
 from conclave.security.service import SecurityService
 from conclave.settings import AuthMode, Settings
+from conclave.tools.builtin.assembly import default_toolbox
 from conclave.tools.desk import ToolDeskService
 from conclave.tools.permissions import PermissionService
+from conclave.tools.sandboxing import SandboxConfigService
 from conclave.tools.service import ToolService
-from conclave.tools.toolbox import ToolRegistry
 from conclave.workspaces.checkout import CheckoutService
 from conclave.workspaces.dispatch import TARGET_KIND as PROJECT_TARGET
 from conclave.workspaces.dispatch import ProjectDispatch
@@ -145,6 +147,7 @@ class Core:
     references: SecretReferences
     expiry_notices: ExpiryNotices
     sandbox: Sandbox
+    sandbox_config: SandboxConfigService
     _stack: AsyncExitStack
 
     async def close(self) -> None:
@@ -226,16 +229,28 @@ async def build_core(
     api_keys = ApiKeyService(db, audit, ApiKeyHasher(keys))
     identity = build_identity(settings, db, security, keys, api_keys=api_keys, cost=password_cost)
     stack.callback(identity.close)
-    toolbox = toolbox or ToolRegistry(())
-    permissions = PermissionService(db, audit, lambda: [tool.name for tool in toolbox.all()])
-    approval_dispatch = ApprovalDispatch(db, mailbox, engine)
-    approvals = ApprovalService(db, events, audit, approval_dispatch, security)
-    tools = ToolService(db, events, toolbox, permissions)
-    approvals.subject = tools
     remotes = GuardedRemotes(guard, git_protocols, known_credentials(environment))
     store = workspace_store(settings, GitProgram(git_protocols), remotes)
     project_dispatch = ProjectDispatch(db, mailbox, engine)
     projects = ProjectService(db, events, audit, project_dispatch, remotes)
+    workspaces = WorkspaceService(projects, store)
+    sandbox = HostSandbox(
+        hidden=[settings.conclave_data_dir], unsandboxed=settings.sandbox_unsandboxed
+    )
+    sandbox_config = SandboxConfigService(db, audit, sandbox)
+    tools_there = toolbox or default_toolbox(
+        workspaces=workspaces,
+        sandbox=sandbox,
+        rules=sandbox_config,
+        web=GuardedWeb(guard),
+        references=references,
+        secret_hosts=settings.tool_secret_hosts,
+    )
+    permissions = PermissionService(db, audit, lambda: [tool.name for tool in tools_there.all()])
+    approval_dispatch = ApprovalDispatch(db, mailbox, engine)
+    approvals = ApprovalService(db, events, audit, approval_dispatch, security)
+    tools = ToolService(db, events, tools_there, permissions)
+    approvals.subject = tools
     return Core(
         settings=settings,
         db=db,
@@ -249,7 +264,7 @@ async def build_core(
         project_dispatch=project_dispatch,
         projects=projects,
         workspace_store=store,
-        workspaces=WorkspaceService(projects, store),
+        workspaces=workspaces,
         audit=AuditService(db),
         agents=AgentService(db, events, audit),
         circles=CircleService(
@@ -276,10 +291,9 @@ async def build_core(
         approvals=approvals,
         approval_dispatch=approval_dispatch,
         tools=tools,
-        tool_desk=ToolDeskService(toolbox, permissions, approvals, events),
-        sandbox=HostSandbox(
-            hidden=[settings.conclave_data_dir], unsandboxed=settings.sandbox_unsandboxed
-        ),
+        tool_desk=ToolDeskService(tools_there, permissions, approvals, events),
+        sandbox=sandbox,
+        sandbox_config=sandbox_config,
         _stack=stack,
     )
 

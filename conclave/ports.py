@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from decimal import Decimal
 from pathlib import Path
 from typing import Protocol
@@ -15,6 +16,7 @@ from schema.domain.events import Delta
 from schema.domain.identity import Principal
 from schema.domain.llm import ModelReply, ModelRequest, ToolCall, ToolSpec
 from schema.domain.mail import MailSettings
+from schema.domain.projects import Project
 from schema.domain.providers import ProviderAccess, ProviderModel
 from schema.domain.repositories import (
     Branch,
@@ -29,6 +31,7 @@ from schema.domain.security import IpRule, SecurityConfig
 from schema.domain.settings import KeptSetting, SettingValue
 from schema.domain.tools import StepPlace, Tool, ToolAsker, ToolOutcome, ToolPlace
 from schema.domain.urls import UrlPurpose
+from schema.domain.web import WebAnswer, WebRequest
 from schema.domain.workspaces import Entry, FileContent, Listing, WrittenFile
 from schema.payloads.approvals import ApprovalInput
 from schema.payloads.checkout import CheckoutInput, RemovalInput
@@ -562,6 +565,13 @@ class Workspace(Protocol):
         """The repository, which lies outside the files."""
         ...
 
+    def moving(self) -> AbstractAsyncContextManager[None]:
+        """Hold git off the files while a command may change them; several commands may at once.
+
+        Raises `Unavailable` where git does not come to an end in half a minute.
+        """
+        ...
+
 
 class WorkspaceStore(Protocol):
     """Where workspaces lie. A name is of digits, letters and dashes."""
@@ -591,6 +601,30 @@ class WorkspaceStore(Protocol):
 
     async def remove(self, name: str) -> None:
         """Remove a workspace and all that was being made for it. May be repeated."""
+        ...
+
+
+class Workspaces(Protocol):
+    """Opens the workspaces of projects, and of chats that have none."""
+
+    async def open(self, project_id: int) -> tuple[Project, Workspace]:
+        """Return a project and its files. Raises `NotFound`; `Conflict` before they are there."""
+        ...
+
+    async def scratch(self, name: str) -> Workspace:
+        """Return the files that belong to `name`, making an empty place at first."""
+        ...
+
+
+class WebClient(Protocol):
+    """Sends the HTTP requests of tools, none of them past the guard of outgoing URLs."""
+
+    async def send(self, request: WebRequest, *, timeout: float) -> WebAnswer:
+        """Return the answer, whatever its status; redirects are followed and judged each.
+
+        Raises `UrlRefused`, `Invalid` for headers that cannot be sent, `WebFailed` where no
+        answer came within `timeout` seconds.
+        """
         ...
 
 
