@@ -37,6 +37,7 @@ from conclave.adapters.net.urls import Endpoint, endpoints_of, parse_allow
 from conclave.adapters.sandbox.host import HostSandbox
 from conclave.adapters.store.probe import store_probe
 from conclave.adapters.workspace.store import DirectoryStore
+from conclave.agents.assistant import AssistantService
 from conclave.agents.service import AgentService
 from conclave.approvals.dispatch import TARGET_KIND as APPROVAL_TARGET
 from conclave.approvals.dispatch import ApprovalDispatch
@@ -50,6 +51,7 @@ from conclave.configuration.application import ApplicationService
 from conclave.configuration.health import ComponentHealthService, KnownProbe
 from conclave.configuration.plain import PlainSettings
 from conclave.configuration.service import ConfigurationService
+from conclave.conversations.chats import ChatService
 from conclave.conversations.control import CircleConversations
 from conclave.conversations.dispatch import TARGET_KIND as CONVERSATION_TARGET
 from conclave.conversations.dispatch import ConversationDispatch
@@ -70,8 +72,10 @@ from conclave.outbox.relay import Relay
 from conclave.ports import (
     Authenticator,
     Chore,
+    Compaction,
     EventBus,
     Sandbox,
+    SandboxConfigStore,
     SecretReferences,
     SecurityPolicy,
     Toolbox,
@@ -79,7 +83,10 @@ from conclave.ports import (
     WorkflowEngine,
     WorkspaceStore,
 )
+from conclave.profiles import repository as profile_rows
+from conclave.profiles.service import ProfileService
 from conclave.providers import repository as provider_rows
+from conclave.providers.choice import DefaultModel
 from conclave.providers.home import ProviderSettingHome
 from conclave.providers.service import ProviderService
 from conclave.resealing import SealedPlace
@@ -121,6 +128,8 @@ class Core:
     agents: AgentService
     circles: CircleService
     conversations: ConversationService
+    chats: ChatService
+    profiles: ProfileService
     memories: MemoryService
     project_dispatch: ProjectDispatch
     projects: ProjectService
@@ -145,6 +154,10 @@ class Core:
     references: SecretReferences
     expiry_notices: ExpiryNotices
     sandbox: Sandbox
+    sandbox_config: SandboxConfigStore | None
+    """None: nothing keeps it yet."""
+    compaction: Compaction | None
+    """None: nothing shortens contexts yet."""
     _stack: AsyncExitStack
 
     async def close(self) -> None:
@@ -180,6 +193,8 @@ async def build_core(
     password_cost: Argon2Cost | None = None,
     guard: OutgoingGuard | None = None,
     git_protocols: Collection[str] = ("https",),
+    sandbox_config: SandboxConfigStore | None = None,
+    compaction: Compaction | None = None,
 ) -> Core:
     """Build the services. Nothing needs to be reachable yet but what `name` says to logs.
 
@@ -220,6 +235,8 @@ async def build_core(
         references,
     )
     plain = PlainSettings(db, keys, settings)
+    profiles = ProfileService(db, audit, keys, guard, references, plain)
+    agents = AgentService(db, events, audit)
     configuration = ConfigurationService(
         db, plain, ProviderSettingHome(providers), SecuritySettingHome(security), audit
     )
@@ -251,11 +268,21 @@ async def build_core(
         workspace_store=store,
         workspaces=WorkspaceService(projects, store),
         audit=AuditService(db),
-        agents=AgentService(db, events, audit),
+        agents=agents,
         circles=CircleService(
             db, events, audit, CircleConversations(events, dispatch, conversations)
         ),
         conversations=conversations,
+        chats=ChatService(
+            db,
+            events,
+            audit,
+            mailbox,
+            conversations,
+            AssistantService(agents, DefaultModel(providers, plain)),
+            profiles,
+        ),
+        profiles=profiles,
         memories=MemoryService(db, events, audit),
         providers=providers,
         health=HealthService(db, engine, settings.conclave_data_dir),
@@ -269,7 +296,7 @@ async def build_core(
         components=ComponentHealthService(
             db, engine, configuration, SmtpProbe(), _probes(settings, environment)
         ),
-        secrets=SecretService(db, keys, audit, users=[providers]),
+        secrets=SecretService(db, keys, audit, users=[providers, profiles]),
         references=references,
         expiry_notices=ExpiryNotices(db, events),
         permissions=permissions,
@@ -280,6 +307,8 @@ async def build_core(
         sandbox=HostSandbox(
             hidden=[settings.conclave_data_dir], unsandboxed=settings.sandbox_unsandboxed
         ),
+        sandbox_config=sandbox_config,
+        compaction=compaction,
         _stack=stack,
     )
 
@@ -361,6 +390,7 @@ def sealed_places() -> Sequence[SealedPlace]:
     return (
         *secret_rows.SEALED_PLACES,
         *provider_rows.SEALED_PLACES,
+        *profile_rows.SEALED_PLACES,
         *identity_sealed.SEALED_PLACES,
         *configuration_sealed.SEALED_PLACES,
     )

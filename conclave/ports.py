@@ -17,7 +17,7 @@ from schema.domain.identity import Principal
 from schema.domain.llm import ModelReply, ModelRequest, ToolCall, ToolSpec
 from schema.domain.mail import MailSettings
 from schema.domain.profiles import ProfileAccess
-from schema.domain.providers import ProviderAccess, ProviderModel
+from schema.domain.providers import ProviderAccess, ProviderModel, ProviderName
 from schema.domain.repositories import (
     Branch,
     Commit,
@@ -229,6 +229,22 @@ class ProfileDirectory(Protocol):
 
     async def default_name(self) -> str | None:
         """Return the name of the default profile, None where none is chosen."""
+        ...
+
+
+class Assistants(Protocol):
+    """Knows the agent of chats that name none."""
+
+    async def assistant_id(self) -> int:
+        """Return its id, making the agent when it is first asked for."""
+        ...
+
+
+class ModelDefaults(Protocol):
+    """Knows the model of agents that name none."""
+
+    async def model(self) -> tuple[ProviderName, str]:
+        """Return the provider and the model."""
         ...
 
 

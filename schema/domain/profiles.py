@@ -17,7 +17,8 @@ class ProfileAccess(Shape):
     provider: ProviderName
     model: str
     api_key: str | None = Field(repr=False)
-    """None: the provider's own key."""
+    """None: the provider's own key, and that only where `base_url` is None too: an address of the
+    profile's own never gets the provider's key."""
     base_url: str | None
     """None: the provider's own address."""
     context_window: int | None
