@@ -82,11 +82,15 @@ class Narrator:
         self._streams = True
         self._expected: deque[tuple[str, bool]] = deque(maxlen=_EXPECTED_KEPT)
         self._voice = _Voice()
+        self._announced = 0
+        """The latest model call whose beginning was told: text of a later one has to wait."""
+        self._held: list[Delta] = []
         self._asked: dict[str, int] = {}
 
     def ready(self, standing: ChatStanding) -> Frame:
         """Say where the chat stands."""
         self.note(standing.pending)
+        self._announced = standing.attempt or 0
         pending: list[JsonValue] = [
             {"id": call.tool_use_id, "name": call.tool_name, "arguments": call.arguments}
             for call in standing.pending
@@ -122,8 +126,7 @@ class Narrator:
     def frames(self, item: Item) -> Sequence[Frame]:
         """Return what an item is told as."""
         if isinstance(item, Delta):
-            text = self._voice.hear(item) if self._streams else ""
-            return [self.say("agent.text_delta", {"text": text})] if text else []
+            return self._heard(item)
         if item.type is EventType.APPROVAL_DECIDED:
             return self._decided(item)
         before = self._before(item)
@@ -135,7 +138,24 @@ class Narrator:
             "timestamp": _stamp(item.created_at),
             "seq": item.seq,
         }
-        return [*before, told]
+        return [*before, told, *self._after(item)]
+
+    def _heard(self, delta: Delta) -> list[Frame]:
+        """Return text as it is spoken. It comes faster than what is stored, so it may be early."""
+        if delta.attempt > self._announced:
+            self._held.append(delta)
+            return []
+        text = self._voice.hear(delta) if self._streams else ""
+        return [self.say("agent.text_delta", {"text": text})] if text else []
+
+    def _after(self, event: Event) -> list[Frame]:
+        """Return what had to wait for an event."""
+        attempt = event.data.get("attempt")
+        if event.type is not EventType.TURN_STARTED or not isinstance(attempt, int):
+            return []
+        self._announced = max(self._announced, attempt)
+        held, self._held = self._held, []
+        return [frame for delta in held for frame in self._heard(delta)]
 
     def _before(self, event: Event) -> list[Frame]:
         """Return what goes before an event without being one."""

@@ -110,7 +110,8 @@ class ChatService:
         if pending:
             return ChatStanding(state=ChatState.WAITING_APPROVAL, pending=pending)
         is_running = stored.speaking_agent_id is not None or bool(waiting)
-        return ChatStanding(state=ChatState.RUNNING if is_running else ChatState.IDLE, pending=[])
+        state = ChatState.RUNNING if is_running else ChatState.IDLE
+        return ChatStanding(state=state, pending=[], attempt=stored.fence)
 
     async def send(
         self, chat_id: uuid.UUID, content: str, key: str | None, principal: Principal

@@ -50,6 +50,8 @@ class ChatStanding(Shape):
 
     state: ChatState
     pending: list[PendingCall]
+    attempt: int | None = None
+    """The model call under way."""
 
 
 class ChatToolCall(Shape):
