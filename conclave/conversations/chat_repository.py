@@ -5,15 +5,17 @@ from __future__ import annotations
 import uuid
 
 from pydantic import TypeAdapter
-from sqlalchemy import func, literal, literal_column, select, update
+from sqlalchemy import exists, func, literal, literal_column, or_, select, update
 from sqlalchemy.dialects.postgresql import JSONB, aggregate_order_by
 from sqlalchemy.engine import RowMapping
 
 from conclave.db import Transaction
+from conclave.mailbox import WAITING
 from schema.domain.chats import Chat, ChatToolCall, ChatTurn, PendingCall
 from schema.domain.conversations import ConversationKind, MessageRole
 from schema.domain.tools import ExecutionStatus
 from schema.tables.conversations import ConversationRow, MessageRow
+from schema.tables.inbox import InboxRow
 from schema.tables.profiles import ProfileRow
 from schema.tables.projects import ProjectRow
 from schema.tables.tools import ToolExecutionRow
@@ -142,9 +144,11 @@ class ChatRepository:
         return [PendingCall.model_validate(row) for row in rows.mappings()]
 
     async def busy(self, tx: Transaction, owner: str | None) -> list[int]:
-        """Return the chats in which a turn runs."""
+        """Return the chats in which a turn runs or a message waits."""
+        target = func.concat(literal("conversation-"), ConversationRow.id)
+        waits = exists().where(InboxRow.target == target, InboxRow.status.in_(WAITING))
         statement = select(ConversationRow.id).where(
-            ConversationRow.speaking_agent_id.is_not(None), *_LIVING
+            or_(ConversationRow.speaking_agent_id.is_not(None), waits), *_LIVING
         )
         if owner is not None:
             statement = statement.where(ConversationRow.owner == owner)
