@@ -38,6 +38,7 @@ from conclave.adapters.net.web import GuardedWeb
 from conclave.adapters.sandbox.host import HostSandbox
 from conclave.adapters.store.probe import store_probe
 from conclave.adapters.workspace.store import DirectoryStore
+from conclave.agents.assistant import AssistantService
 from conclave.agents.service import AgentService
 from conclave.approvals.dispatch import TARGET_KIND as APPROVAL_TARGET
 from conclave.approvals.dispatch import ApprovalDispatch
@@ -51,6 +52,7 @@ from conclave.configuration.application import ApplicationService
 from conclave.configuration.health import ComponentHealthService, KnownProbe
 from conclave.configuration.plain import PlainSettings
 from conclave.configuration.service import ConfigurationService
+from conclave.conversations.chats import ChatService
 from conclave.conversations.control import CircleConversations
 from conclave.conversations.dispatch import TARGET_KIND as CONVERSATION_TARGET
 from conclave.conversations.dispatch import ConversationDispatch
@@ -71,8 +73,10 @@ from conclave.outbox.relay import Relay
 from conclave.ports import (
     Authenticator,
     Chore,
+    Compaction,
     EventBus,
     Sandbox,
+    SandboxConfigStore,
     SecretReferences,
     SecurityPolicy,
     Toolbox,
@@ -80,7 +84,10 @@ from conclave.ports import (
     WorkflowEngine,
     WorkspaceStore,
 )
+from conclave.profiles import repository as profile_rows
+from conclave.profiles.service import ProfileService
 from conclave.providers import repository as provider_rows
+from conclave.providers.choice import DefaultModel
 from conclave.providers.home import ProviderSettingHome
 from conclave.providers.service import ProviderService
 from conclave.resealing import SealedPlace
@@ -123,6 +130,8 @@ class Core:
     agents: AgentService
     circles: CircleService
     conversations: ConversationService
+    chats: ChatService
+    profiles: ProfileService
     memories: MemoryService
     project_dispatch: ProjectDispatch
     projects: ProjectService
@@ -147,7 +156,9 @@ class Core:
     references: SecretReferences
     expiry_notices: ExpiryNotices
     sandbox: Sandbox
-    sandbox_config: SandboxConfigService
+    sandbox_config: SandboxConfigStore
+    compaction: Compaction | None
+    """None: nothing shortens contexts yet."""
     _stack: AsyncExitStack
 
     async def close(self) -> None:
@@ -183,6 +194,8 @@ async def build_core(
     password_cost: Argon2Cost | None = None,
     guard: OutgoingGuard | None = None,
     git_protocols: Collection[str] = ("https",),
+    sandbox_config: SandboxConfigStore | None = None,
+    compaction: Compaction | None = None,
 ) -> Core:
     """Build the services. Nothing needs to be reachable yet but what `name` says to logs.
 
@@ -223,6 +236,8 @@ async def build_core(
         references,
     )
     plain = PlainSettings(db, keys, settings)
+    profiles = ProfileService(db, audit, keys, guard, references, plain)
+    agents = AgentService(db, events, audit)
     configuration = ConfigurationService(
         db, plain, ProviderSettingHome(providers), SecuritySettingHome(security), audit
     )
@@ -237,11 +252,11 @@ async def build_core(
     sandbox = HostSandbox(
         hidden=[settings.conclave_data_dir], unsandboxed=settings.sandbox_unsandboxed
     )
-    sandbox_config = SandboxConfigService(db, audit, sandbox)
+    rules = SandboxConfigService(db, audit, sandbox)
     tools_there = toolbox or default_toolbox(
         workspaces=workspaces,
         sandbox=sandbox,
-        rules=sandbox_config,
+        rules=rules,
         web=GuardedWeb(guard),
         references=references,
         secret_hosts=settings.tool_secret_hosts,
@@ -266,11 +281,21 @@ async def build_core(
         workspace_store=store,
         workspaces=workspaces,
         audit=AuditService(db),
-        agents=AgentService(db, events, audit),
+        agents=agents,
         circles=CircleService(
             db, events, audit, CircleConversations(events, dispatch, conversations)
         ),
         conversations=conversations,
+        chats=ChatService(
+            db,
+            events,
+            audit,
+            mailbox,
+            conversations,
+            AssistantService(agents, DefaultModel(providers, plain)),
+            profiles,
+        ),
+        profiles=profiles,
         memories=MemoryService(db, events, audit),
         providers=providers,
         health=HealthService(db, engine, settings.conclave_data_dir),
@@ -284,7 +309,7 @@ async def build_core(
         components=ComponentHealthService(
             db, engine, configuration, SmtpProbe(), _probes(settings, environment)
         ),
-        secrets=SecretService(db, keys, audit, users=[providers]),
+        secrets=SecretService(db, keys, audit, users=[providers, profiles]),
         references=references,
         expiry_notices=ExpiryNotices(db, events),
         permissions=permissions,
@@ -293,7 +318,8 @@ async def build_core(
         tools=tools,
         tool_desk=ToolDeskService(tools_there, permissions, approvals, events),
         sandbox=sandbox,
-        sandbox_config=sandbox_config,
+        sandbox_config=sandbox_config or rules,
+        compaction=compaction,
         _stack=stack,
     )
 
@@ -375,6 +401,7 @@ def sealed_places() -> Sequence[SealedPlace]:
     return (
         *secret_rows.SEALED_PLACES,
         *provider_rows.SEALED_PLACES,
+        *profile_rows.SEALED_PLACES,
         *identity_sealed.SEALED_PLACES,
         *configuration_sealed.SEALED_PLACES,
     )
