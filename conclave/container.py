@@ -50,9 +50,11 @@ from conclave.configuration.application import ApplicationService
 from conclave.configuration.health import ComponentHealthService, KnownProbe
 from conclave.configuration.plain import PlainSettings
 from conclave.configuration.service import ConfigurationService
+from conclave.conversations.compaction import CompactionService
 from conclave.conversations.control import CircleConversations
 from conclave.conversations.dispatch import TARGET_KIND as CONVERSATION_TARGET
 from conclave.conversations.dispatch import ConversationDispatch
+from conclave.conversations.model_choice import ModelChooser
 from conclave.conversations.record import ConversationRecord
 from conclave.conversations.service import ConversationService
 from conclave.conversations.turns import TurnService
@@ -71,6 +73,7 @@ from conclave.ports import (
     Authenticator,
     Chore,
     EventBus,
+    ProfileDirectory,
     Sandbox,
     SecretReferences,
     SecurityPolicy,
@@ -121,6 +124,8 @@ class Core:
     agents: AgentService
     circles: CircleService
     conversations: ConversationService
+    models: ModelChooser
+    compaction: CompactionService
     memories: MemoryService
     project_dispatch: ProjectDispatch
     projects: ProjectService
@@ -179,6 +184,7 @@ async def build_core(
     toolbox: Toolbox | None = None,
     password_cost: Argon2Cost | None = None,
     guard: OutgoingGuard | None = None,
+    profiles: ProfileDirectory | None = None,
     git_protocols: Collection[str] = ("https",),
 ) -> Core:
     """Build the services. Nothing needs to be reachable yet but what `name` says to logs.
@@ -209,16 +215,18 @@ async def build_core(
     security = SecurityService(db, audit, settings.auth_mode)
     guard = guard or outgoing_guard(settings, security, environment)
     references = VaultReferences(db, keys)
+    catalogue = PriceMapCatalogue()
     providers = ProviderService(
         db,
         audit,
         keys,
         guard,
         HttpProviderProbe(guard),
-        PriceMapCatalogue(),
+        catalogue,
         environment,
         references,
     )
+    models = ModelChooser(providers, catalogue, profiles)
     plain = PlainSettings(db, keys, settings)
     configuration = ConfigurationService(
         db, plain, ProviderSettingHome(providers), SecuritySettingHome(security), audit
@@ -256,6 +264,8 @@ async def build_core(
             db, events, audit, CircleConversations(events, dispatch, conversations)
         ),
         conversations=conversations,
+        models=models,
+        compaction=CompactionService(db, mailbox, conversations, models),
         memories=MemoryService(db, events, audit),
         providers=providers,
         health=HealthService(db, engine, settings.conclave_data_dir),
@@ -294,7 +304,7 @@ def build_worker_parts(core: Core) -> WorkerParts:
         mailbox,
         core.bus,
         RoutingGateway(gateway, DemoGateway()),
-        core.providers,
+        core.models,
         core.tool_desk,
     )
     record = ConversationRecord(core.db, core.events, mailbox, core.tool_desk)

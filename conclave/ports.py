@@ -11,10 +11,12 @@ from pydantic import JsonValue
 
 from conclave.db import Transaction
 from schema.domain.approvals import Approval, ApprovalRequest
+from schema.domain.compaction import Compacted, ContextUse
 from schema.domain.events import Delta
 from schema.domain.identity import Principal
 from schema.domain.llm import ModelReply, ModelRequest, ToolCall, ToolSpec
 from schema.domain.mail import MailSettings
+from schema.domain.profiles import ProfileAccess
 from schema.domain.providers import ProviderAccess, ProviderModel
 from schema.domain.repositories import (
     Branch,
@@ -125,6 +127,10 @@ class ModelGateway(Protocol):
         """Return the most this call can cost, by the local price map."""
         ...
 
+    def count_tokens(self, request: ModelRequest, access: ProviderAccess) -> int:
+        """Return how many tokens the prompt has for its model. Repeated counts cost little."""
+        ...
+
     async def complete(
         self, request: ModelRequest, access: ProviderAccess, on_delta: DeltaSink
     ) -> ModelReply:
@@ -214,6 +220,35 @@ class ProviderDirectory(Protocol):
         ...
 
 
+class ProfileDirectory(Protocol):
+    """Knows the profiles that chats choose their model by."""
+
+    async def access(self, name: str) -> ProfileAccess | None:
+        """Return a profile, its key in the clear; None where there is none of that name.
+
+        Costs no query as a rule. Raises `EncryptionKeyMissing`, `SecretNotUsable` and
+        `UndecipherableSecret` for a key that cannot be used.
+        """
+        ...
+
+    async def default_name(self) -> str | None:
+        """Return the name of the default profile, None where none is chosen."""
+        ...
+
+
+class Compaction(Protocol):
+    """Counts what a chat's model is sent, and shortens it."""
+
+    async def context(self, conversation_id: int) -> ContextUse:
+        """Return how full the context is. Raises `NotFound`."""
+        ...
+
+    async def compact(self, conversation_id: int, principal: Principal) -> Compacted:
+        """Summarise all but the last user turns. Raises `BadRequest` where there is too little,
+        `Conflict` while a turn runs."""
+        ...
+
+
 class ProviderProbe(Protocol):
     """Asks a provider whether it would answer: one cheap call, at most 10 seconds."""
 
@@ -227,6 +262,10 @@ class ModelCatalogue(Protocol):
 
     def models(self, provider: str) -> Sequence[ProviderModel]:
         """Return a provider's chat models."""
+        ...
+
+    def context_window(self, access: ProviderAccess, model: str) -> int | None:
+        """Return how many tokens a prompt of that model may have; None where that is unknown."""
         ...
 
 
