@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import and_, func, insert, null, select, update
 
-from conclave.conversations.context import Round
+from conclave.conversations.context import Compaction, Round
 from conclave.db import Transaction
 from schema.domain.base import Shape
 from schema.domain.conversations import MessageRole
@@ -18,18 +18,6 @@ from schema.tables.model_calls import ModelCallRow
 
 _CUT = ("cancelled", "late_attempt")
 _MAY_ANSWER_LATER = ("provider_unavailable", "provider_timeout")
-
-
-class Compaction(Shape):
-    """A stored summary; its figures are those of all rounds up to it."""
-
-    through_seq: int
-    summary: str
-    tokens_before: int
-    tokens_after: int
-    turns_removed: int
-    finished: bool
-    call_id: int
 
 
 class Tries(Shape):

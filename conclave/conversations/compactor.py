@@ -11,12 +11,8 @@ from dataclasses import dataclass
 
 from pydantic import JsonValue
 
-from conclave.conversations.compaction_repository import (
-    Compaction,
-    CompactionRepository,
-    Tries,
-)
-from conclave.conversations.context import Context, Round
+from conclave.conversations.compaction_repository import CompactionRepository, Tries
+from conclave.conversations.context import Compaction, Context, Round
 from conclave.conversations.errors import CompactionFailed, LateAttempt
 from conclave.conversations.rendering import private_owner_of
 from conclave.conversations.summary import kept_summary
@@ -45,19 +41,19 @@ class PreparedSummary:
     call_id: int
     context: Context
     round: Round
-    unfinished: Compaction | None
-    """The round before it."""
     tries: Tries
 
     @property
     def tokens_before(self) -> int:
         """The size of the prompt before the first round."""
-        return self.unfinished.tokens_before if self.unfinished else self.context.tokens
+        before = self.context.unfinished
+        return self.context.tokens if before is None else before.tokens_before
 
     @property
     def turns_removed(self) -> int:
         """Exchanges that all rounds up to this one removed."""
-        return self.round.turns_removed + (self.unfinished.turns_removed if self.unfinished else 0)
+        before = self.context.unfinished
+        return self.round.turns_removed + (0 if before is None else before.turns_removed)
 
 
 class Compactor:
@@ -73,11 +69,6 @@ class Compactor:
         self._turns = TurnRepository()
         self._compactions = CompactionRepository()
 
-    async def summary(self, tx: Transaction, conversation_id: int) -> str | None:
-        """Return what stands in for the messages up to the conversation's `compacted_seq`."""
-        last = await self._compactions.last(tx, conversation_id)
-        return None if last is None else last.summary
-
     async def prepare(
         self, tx: Transaction, call: CompleteInput, attempt: int, context: Context, *, prompts: int
     ) -> PreparedSummary | None:
@@ -85,11 +76,10 @@ class Compactor:
 
         `prompts` as in `TurnRepository.reserve`.
         """
-        last = await self._compactions.last(tx, call.conversation_id)
+        last = context.compaction
         tries = await self._compactions.tries(tx, call, 0 if last is None else last.call_id)
         if tries.refused or tries.failed >= SUMMARY_TRIES:
             return None
-        unfinished = last if last is not None and not last.finished else None
         following, choice = context.compaction_of(), context.choice
         call_id = await self._turns.reserve(
             tx,
@@ -102,8 +92,8 @@ class Compactor:
             context_tokens=context.tokens,
             context_window=choice.window,
         )
-        prepared = PreparedSummary(call, call_id, context, following, unfinished, tries)
-        if not tries.begun and unfinished is None:
+        prepared = PreparedSummary(call, call_id, context, following, tries)
+        if not tries.begun and context.unfinished is None:
             started: dict[str, JsonValue] = {
                 "tokens_before": context.tokens,
                 "context_window": choice.window,

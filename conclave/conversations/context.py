@@ -38,14 +38,29 @@ class Round(Shape):
     request: ModelRequest
 
 
+class Compaction(Shape):
+    """A stored summary, which stands in for the messages up to `through_seq`.
+
+    Its figures are those of all rounds of its compaction; the last one is `finished`.
+    """
+
+    through_seq: int
+    summary: str
+    tokens_before: int
+    tokens_after: int
+    turns_removed: int
+    finished: bool
+    call_id: int
+
+
 @dataclass(frozen=True)
 class Context:
-    """A conversation as one model call of an agent sees it. Messages up to `compacted_seq` are
-    not in `lines`: `summary` stands in for them."""
+    """A conversation as one model call of an agent sees it: `compaction` stands in for what comes
+    before `lines`."""
 
     opening: Opening
     lines: Sequence[TranscriptLine]
-    summary: str | None
+    compaction: Compaction | None
     tools: Sequence[ToolSpec]
     choice: ModelChoice
     timeout: float
@@ -55,6 +70,17 @@ class Context:
     def config(self) -> AgentConfig:
         """How the agent's model is called."""
         return self.opening.config or AgentConfig()
+
+    @property
+    def summary(self) -> str | None:
+        """What stands in for the messages before `lines`."""
+        return None if self.compaction is None else self.compaction.summary
+
+    @property
+    def unfinished(self) -> Compaction | None:
+        """The round whose compaction goes on."""
+        last = self.compaction
+        return None if last is None or last.finished else last
 
     @cached_property
     def whole(self) -> ModelRequest:
@@ -81,6 +107,12 @@ class Context:
     def is_compactable(self) -> bool:
         """Whether there is more than what a compaction keeps."""
         return len(self.exchanges) > TURNS_KEPT
+
+    @property
+    def must_be_compacted(self) -> bool:
+        """Whether it is compacted before anything is sent."""
+        is_full = self.tokens > self.choice.threshold
+        return self.is_compactable and (is_full or self.unfinished is not None)
 
     def compaction_of(self) -> Round:
         """Return the next round of a compaction; there must be something to compact.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from decimal import Decimal
 
+from conclave.conversations.compaction_repository import CompactionRepository
 from conclave.conversations.compactor import Compactor, PreparedSummary
 from conclave.conversations.context import Context
 from conclave.conversations.errors import ConversationNotFound, LateAttempt
@@ -80,6 +81,7 @@ class TurnService:
         self._gateway = gateway
         self._models = models
         self._compactor = Compactor(db, events, mailbox, gateway)
+        self._compactions = CompactionRepository()
         self._tools = tools
         self._turns = TurnRepository()
         self._conversations = ConversationRepository()
@@ -154,7 +156,7 @@ class TurnService:
         prompts = 0 if prompt is None else 1
         context = await self._context(tx, call, opening, asker)
         asked = _asked_events(prompt, opening, owner)
-        if context.tokens > context.choice.threshold and context.is_compactable:
+        if context.must_be_compacted:
             # Before what may tell of a compaction; the call itself is told of after it.
             await self._events.append(tx, asked)
             asked = []
@@ -209,14 +211,12 @@ class TurnService:
     ) -> Context:
         if opening.provider is None or opening.model is None:
             raise AssertionError("an agent row lacks what every agent has")
-        compacted_seq = opening.compacted_seq
+        seq = opening.compacted_seq
         choice = await self._models.choose(opening.profile, opening.provider, opening.model)
         return Context(
             opening=opening,
-            lines=await self._turns.transcript(tx, call.conversation_id, after_seq=compacted_seq),
-            summary=(
-                await self._compactor.summary(tx, call.conversation_id) if compacted_seq else None
-            ),
+            lines=await self._turns.transcript(tx, call.conversation_id, after_seq=seq),
+            compaction=await self._compactions.last(tx, call.conversation_id) if seq else None,
             tools=await self._tools.offered(asker) if call.offer_tools else [],
             choice=choice,
             timeout=float(call.timeout),
