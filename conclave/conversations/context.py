@@ -21,12 +21,15 @@ from conclave.conversations.turn_repository import Opening, TranscriptLine
 from schema.domain.agents import AgentConfig
 from schema.domain.base import Shape
 from schema.domain.compaction import TURNS_KEPT
-from schema.domain.conversations import MessageRole
+from schema.domain.conversations import ConversationKind, MessageRole
 from schema.domain.llm import ModelRequest, ToolSpec
 
 _TOOL_SHARES = (4, 16, 64)
 """An answer of a tool takes a quarter of the window at most; less where it must."""
 _TEXT_SHARES = (2, 4, 8, 16, 32, 64, 128, 256)
+
+_BYTES_PER_TOKEN_AT_LEAST = 2
+_BYTES_PER_TOKEN_MOSTLY = 4
 
 
 class Round(Shape):
@@ -89,8 +92,13 @@ class Context:
 
     @cached_property
     def tokens(self) -> int:
-        """The size of its prompt."""
-        return self.count(self.whole)
+        """The size of its prompt: counted for a chat, whose size is shown, and wherever it may
+        be past the threshold; else an estimate, because a tokenizer takes 100 MB."""
+        size = _bytes(self.whole)
+        near = size // _BYTES_PER_TOKEN_AT_LEAST > self.choice.threshold
+        if near or self.opening.kind == ConversationKind.CHAT:
+            return self.count(self.whole)
+        return size // _BYTES_PER_TOKEN_MOSTLY
 
     @cached_property
     def exchanges(self) -> list[int]:
@@ -208,3 +216,16 @@ class Context:
 
     def _summary_of(self, beginning: Sequence[TranscriptLine], size: int) -> int:
         return self.count(self._summary_request(beginning[:size]))
+
+
+def _bytes(request: ModelRequest) -> int:
+    """Return how much text a prompt has."""
+    texts = [message.content for message in request.messages]
+    texts += [
+        part
+        for message in request.messages
+        for call in message.tool_calls
+        for part in (call.name, call.arguments)
+    ]
+    texts += [tool.model_dump_json() for tool in request.tools]
+    return sum(len(text.encode()) for text in texts)

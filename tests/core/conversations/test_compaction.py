@@ -142,6 +142,19 @@ def test_a_prompt_past_three_quarters_of_the_window_must_be_compacted():
     assert not context(talk(4, size=4000)).must_be_compacted
 
 
+def test_only_what_may_be_near_the_threshold_is_counted_outside_chats():
+    def never(request: ModelRequest) -> int:
+        raise AssertionError("counted")
+
+    short = replace(context(talk(9)), opening=opening(kind="conversation"), count=never)
+    assert not short.must_be_compacted
+    assert short.fitted()[1] == pytest.approx(context(talk(9)).tokens, rel=0.1)
+    long = replace(context(talk(31)), opening=opening(kind="conversation"))
+    assert long.tokens == context(talk(31)).tokens
+    with pytest.raises(AssertionError, match="counted"):
+        _ = replace(context(talk(9)), count=never).tokens
+
+
 def test_a_compaction_that_was_begun_is_brought_to_its_end():
     begun = replace(context(talk(6)), compaction=compaction("so far", finished=False))
     assert begun.must_be_compacted
