@@ -96,7 +96,9 @@ async def test_a_profile_in_use_stays(desk: Desk):
 
 
 async def test_only_administrators_reach_the_vault_and_the_inside(desk: Desk):
-    await desk.core.secrets.create(CreateSecret(name="key", value="sk-from-the-vault"))
+    await desk.core.secrets.create(
+        CreateSecret(name="key", value="sk-from-the-vault"), LOCAL_PRINCIPAL
+    )
     by_name = profile(api_key="secret://key")
     inside = profile(base_url="http://127.0.0.1:11434/v1")
     refused = await desk.call("POST", "/api/profiles", "operator", name="a", profile=by_name)
