@@ -43,9 +43,9 @@ def narrator() -> Narrator:
     return Narrator(uuid4(), seq=0, live_after=0)
 
 
-def told(talk: Narrator, *items: Event | Delta) -> list[tuple[str, Any, Any]]:
-    frames = [frame for item in items for frame in talk.frames(item)]
-    return [(str(f["type"]), f["seq"], f["data"].get("text")) for f in frames]  # pyright: ignore[reportAttributeAccessIssue]  # data is an object
+def told(talk: Narrator, *items: Event | Delta) -> list[tuple[Any, Any, Any]]:
+    frames: list[dict[str, Any]] = [dict(frame) for item in items for frame in talk.frames(item)]
+    return [(frame["type"], frame["seq"], frame["data"].get("text")) for frame in frames]
 
 
 def test_text_that_comes_before_its_turn_waits_for_it():
