@@ -25,6 +25,7 @@ from schema.domain.identity import PrincipalKind, Role
 from tests.contract.expectations import CONTRACT, SETTLED, Expected, expectations, plain
 from tests.fakes.callers import CALLERS, FakeAuthenticator, bearer
 from tests.fakes.engine import FakeEngine
+from tests.fakes.limits import Uncounted
 
 pytestmark = pytest.mark.skipif(not CONTRACT.exists(), reason="no contract beside this checkout")
 
@@ -190,7 +191,7 @@ def offered(app: FastAPI) -> set[tuple[str, str]]:
 
 @pytest.mark.parametrize("mode", AuthMode)
 async def test_every_route_admits_whom_the_contract_names(core, clean_database, mode):
-    app = create_app(settings_of(mode), core)
+    app = create_app(settings_of(mode), core, limiter=Uncounted())
     known = expectations()
     routes = offered(app)
     assert len(routes) > 40
