@@ -12,14 +12,19 @@ from typing import Any
 import httpx
 import uvicorn
 from fastapi import FastAPI
+from pydantic import SecretStr
+from sqlalchemy import text
 
 from api.admission import RECHECK_SECONDS
 from api.app import create_app
+from conclave.adapters.bus.postgres import DELTAS_CHANNEL
 from conclave.container import Core, build_core
 from conclave.ports import Authenticator
 from conclave.settings import AuthMode, Settings
 from schema.payloads.conversations import AdvanceInput, AdvanceResult, ConversationState
 from tests.waiting import until
+
+_NAME = "api under test"
 
 
 class NoEngine:
@@ -75,19 +80,37 @@ async def live_api(
         listening.bind(("127.0.0.1", 0))
         port = listening.getsockname()[1]
         settings = Settings(
-            auth_mode=auth_mode, database_url=postgres_url, api_port=port, redis_url=None
+            auth_mode=auth_mode,
+            database_url=postgres_url,
+            api_port=port,
+            redis_url=None,
+            jwt_secret=SecretStr("s" * 32),
         )
-        core = await build_core(settings, engine=NoEngine(), name="api under test")
+        core = await build_core(settings, engine=NoEngine(), name=_NAME)
         core.authenticator = authenticator or core.authenticator
         app = create_app(settings, core, recheck_seconds=recheck_seconds)
         config = uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=5)
         server = QuietServer(config)
         task = asyncio.create_task(server.serve(sockets=[listening]))
         await until(lambda: server.started or task.done(), what="the server to start")
+        await until(lambda: _listens(core), what="the server to listen for news")
         yield Live(core, server, app, port)
         server.should_exit = True
         await task
         await core.close()
+
+
+async def _listens(core: Core) -> bool:
+    """Whether text that is published now would be heard: nobody keeps it for later."""
+    async with core.db.transaction() as tx:
+        found = await tx.conn.execute(
+            text(
+                "SELECT FROM pg_stat_activity WHERE application_name = :name AND state = 'idle'"
+                " AND query = :query AND datname = current_database()"
+            ),
+            {"name": f"{_NAME} listener", "query": f"LISTEN {DELTAS_CHANNEL}"},
+        )
+        return found.first() is not None
 
 
 class Told:

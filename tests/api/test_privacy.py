@@ -138,8 +138,13 @@ async def test_events_of_what_is_private_name_their_owner(outside, session, data
 
 SHARED = {"agent_id", "name", "provider"}
 """Agents, circles and providers are everybody's."""
-ELSEWHERE = {"GET /conversations/{conversation_id}/events"}
-"""Streams are tested over a real server, in `test_revocation`."""
+ELSEWHERE = {
+    "GET /conversations/{conversation_id}/events",
+    "DELETE /api/v1/security/api-keys/{key_id}",
+}
+"""Streams are tested over a real server, in `test_revocation`; keys belong to real accounts, in
+`platform/test_api_keys`.
+"""
 
 
 async def test_every_route_that_takes_the_id_of_something_private_is_tried(
