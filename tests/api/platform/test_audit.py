@@ -262,9 +262,8 @@ def test_every_route_that_writes_is_in_the_table(app: FastAPI):
         for method in route.methods or set()
         if method != "GET"
     }
-    told = {(method, re.sub("/(tea|openai)", "/{}", path)) for method, path in WRITES}
-    told.discard(("PUT", "/api/v1/settings/llm/openai_api_key"))
-    told.add(("PUT", "/api/v1/settings/{}/{}"))
+    named = re.compile(r"/(tea|llm|openai(_api_key)?)\b")
+    told = {(method, named.sub("/{}", path)) for method, path in WRITES}
     assert routes == told | set(UNRECORDED)
 
 
@@ -297,6 +296,8 @@ async def test_a_write_leaves_one_entry_that_names_the_caller(site: Site, write:
 
 def shown_once(answer: httpx.Response) -> list[str]:
     body = answer.json() if answer.content else {}
+    if isinstance(body, list) or "/settings/" in answer.url.path:  # a key there is a name
+        return []
     return [
         *body.get("backup_codes", []),
         *(body[name] for name in SHOWN_ONCE & set(body) if isinstance(body[name], str)),
