@@ -24,8 +24,6 @@ from conclave.settings import AuthMode, Settings
 from schema.payloads.conversations import AdvanceInput, AdvanceResult, ConversationState
 from tests.waiting import until
 
-_NAME = "api under test"
-
 
 class NoEngine:
     """A workflow engine for tests in which nothing runs."""
@@ -86,21 +84,22 @@ async def live_api(
             redis_url=None,
             jwt_secret=SecretStr("s" * 32),
         )
-        core = await build_core(settings, engine=NoEngine(), name=_NAME)
+        name = f"api under test on {port}"
+        core = await build_core(settings, engine=NoEngine(), name=name)
         core.authenticator = authenticator or core.authenticator
         app = create_app(settings, core, recheck_seconds=recheck_seconds)
         config = uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=5)
         server = QuietServer(config)
         task = asyncio.create_task(server.serve(sockets=[listening]))
         await until(lambda: server.started or task.done(), what="the server to start")
-        await until(lambda: _listens(core), what="the server to listen for news")
+        await until(lambda: _listens(core, name), what="the server to listen for news")
         yield Live(core, server, app, port)
         server.should_exit = True
         await task
         await core.close()
 
 
-async def _listens(core: Core) -> bool:
+async def _listens(core: Core, name: str) -> bool:
     """Whether text that is published now would be heard: nobody keeps it for later."""
     async with core.db.transaction() as tx:
         found = await tx.conn.execute(
@@ -108,7 +107,7 @@ async def _listens(core: Core) -> bool:
                 "SELECT FROM pg_stat_activity WHERE application_name = :name AND state = 'idle'"
                 " AND query = :query AND datname = current_database()"
             ),
-            {"name": f"{_NAME} listener", "query": f"LISTEN {DELTAS_CHANNEL}"},
+            {"name": f"{name} listener", "query": f"LISTEN {DELTAS_CHANNEL}"},
         )
         return found.first() is not None
 
