@@ -130,6 +130,10 @@ class ModelGateway(Protocol):
         """Return the most this call can cost, by the local price map."""
         ...
 
+    async def load_tokenizer(self, request: ModelRequest, access: ProviderAccess) -> None:
+        """Get ready to count: that takes a second and 100 MB, the first time."""
+        ...
+
     def count_tokens(self, request: ModelRequest, access: ProviderAccess) -> int:
         """Return how many tokens the prompt has for its model. Repeated counts cost little."""
         ...

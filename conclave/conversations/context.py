@@ -94,11 +94,20 @@ class Context:
     def tokens(self) -> int:
         """The size of its prompt: counted for a chat, whose size is shown, and wherever it may
         be past the threshold; else an estimate, because a tokenizer takes 100 MB."""
-        size = _bytes(self.whole)
-        near = size // _BYTES_PER_TOKEN_AT_LEAST > self.choice.threshold
-        if near or self.opening.kind == ConversationKind.CHAT:
+        if self.is_counted:
             return self.count(self.whole)
-        return size // _BYTES_PER_TOKEN_MOSTLY
+        return self._size // _BYTES_PER_TOKEN_MOSTLY
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether `tokens` takes a tokenizer."""
+        if self.opening.kind == ConversationKind.CHAT:
+            return True
+        return self._size // _BYTES_PER_TOKEN_AT_LEAST > self.choice.threshold
+
+    @cached_property
+    def _size(self) -> int:
+        return _bytes(self.whole)
 
     @cached_property
     def exchanges(self) -> list[int]:

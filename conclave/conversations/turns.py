@@ -213,7 +213,7 @@ class TurnService:
             raise AssertionError("an agent row lacks what every agent has")
         seq = opening.compacted_seq
         choice = await self._models.choose(opening.profile, opening.provider, opening.model)
-        return Context(
+        context = Context(
             opening=opening,
             lines=await self._turns.transcript(tx, call.conversation_id, after_seq=seq),
             compaction=await self._compactions.last(tx, call.conversation_id) if seq else None,
@@ -222,6 +222,9 @@ class TurnService:
             timeout=float(call.timeout),
             count=lambda request: self._gateway.count_tokens(request, choice.access),
         )
+        if context.is_counted:
+            await self._gateway.load_tokenizer(context.whole, choice.access)
+        return context
 
     async def _commit(self, prepared: PreparedCall, reply: ModelReply) -> CompleteResult:
         call = prepared.call

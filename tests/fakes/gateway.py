@@ -55,6 +55,9 @@ class ScriptedGateway:
     def worst_case_usd(self, request: ModelRequest, access: ProviderAccess) -> Decimal:
         return WORST_CASE
 
+    async def load_tokenizer(self, request: ModelRequest, access: ProviderAccess) -> None:
+        pass
+
     def count_tokens(self, request: ModelRequest, access: ProviderAccess) -> int:
         return sum(len(message.content) for message in request.messages) // 4
 

@@ -157,6 +157,7 @@ def sent(received: Received) -> str:
     return "\n".join(str(message.get("content")) for message in received.body["messages"])
 
 
+@pytest.mark.timeout(600)
 async def test_three_hundred_turns_never_overflow_and_keep_thirty_facts(stack: Stack):
     talk = await chat(stack)
     facts = [f"The code of drawer {n} is K{n * 7919}." for n in range(1, 31)]
@@ -183,7 +184,7 @@ async def test_three_hundred_turns_never_overflow_and_keep_thirty_facts(stack: S
         assert isinstance(after, int)
         assert after < THRESHOLD < before <= WINDOW
     context = await stack.core.compaction.context(talk.id)
-    assert context.current_tokens == pytest.approx(tokens(requests[-1]), abs=2)
+    assert context.current_tokens == pytest.approx(tokens(requests[-1]), abs=8)
     assert (context.context_window, context.model) == (WINDOW, MODEL)
     assert 4 < context.turns < 300
     # Every summary is one call of its own, paid for in the ledger.

@@ -55,6 +55,9 @@ class DemoGateway:
         """Return nothing: it is free."""
         return Decimal(0)
 
+    async def load_tokenizer(self, request: ModelRequest, access: ProviderAccess) -> None:
+        """Do nothing: there is none."""
+
     def count_tokens(self, request: ModelRequest, access: ProviderAccess) -> int:
         """Return a token for every four characters."""
         said = [message.content for message in request.messages]

@@ -166,6 +166,7 @@ class LiteLLMGateway:
         self._client: _Client | None = None
         self._lock = Lock()
         self._counts = TokenCounts()
+        self._tokenizers: set[str] = set()
 
     def load(self) -> None:
         """Import litellm. Takes seconds: a worker does it before it polls. Thread-safe."""
@@ -197,6 +198,13 @@ class LiteLLMGateway:
     def worst_case_usd(self, request: ModelRequest, access: ProviderAccess) -> Decimal:
         """Return the most the call can cost; 0 for a model without a price."""
         return prices.worst_case_usd(self._loaded().model_cost, access.provider, request)
+
+    async def load_tokenizer(self, request: ModelRequest, access: ProviderAccess) -> None:
+        """Have litellm load the model's tokenizer, beside the loop: heartbeats must go on."""
+        if request.model not in self._tokenizers:
+            bare = request.model_copy(update={"messages": request.messages[:1], "tools": []})
+            await asyncio.to_thread(self.count_tokens, bare, access)
+            self._tokenizers.add(request.model)
 
     def count_tokens(self, request: ModelRequest, access: ProviderAccess) -> int:
         """Return the prompt's tokens, by litellm's tokenizer for the model."""
