@@ -22,19 +22,38 @@ class ReplyText:
         """Whole texts that were shown, to compare the transcript with."""
         self._spoken = ""
         self._has_hole = False
-        self._has_dropped = False
+        self._dropped = ""
+        """Pieces that came after a hole."""
 
     def miss(self) -> None:
         """Pieces may be missing from here on: no further one can be put in its place."""
-        self._has_hole, self._has_dropped = True, False
+        self._has_hole, self._dropped = True, ""
 
     def hear(self, piece: str) -> str:
         """Take in a piece."""
         if self._has_hole:
-            self._has_dropped = True
+            self._dropped += piece
             return ""
         self._spoken += piece
         return piece
+
+    def restart(self) -> bool:
+        """The model is asked: what an earlier try said of the step stands for nothing."""
+        was_cut, self._spoken = bool(self._spoken), ""
+        return was_cut
+
+    def end_message(self, length: int) -> tuple[str, bool]:
+        """Close a text whose pieces all went out to this connection; it has so many characters.
+
+        Returns what is to be shown, and whether the transcript is needed to know it.
+        """
+        if not self._has_hole or len(self._spoken) == length:
+            self._has_hole = False
+            self._close()
+            return "", False
+        if len(self._dropped) == length:
+            return self.complete(self._dropped), False
+        return "", True
 
     def complete(self, text: str) -> str:
         """Take in the whole text of a step.
@@ -52,13 +71,16 @@ class ReplyText:
 
     def end_step(self, *, ends_turn: bool = False) -> bool:
         """Close a step that came in pieces; whether the transcript is needed to know its text."""
-        if self._has_hole and (self._has_dropped or self._spoken or ends_turn):
+        if self._has_hole and (self._dropped or self._spoken or ends_turn):
             return True
         self._close()
         return False
 
-    def read_back(self, turns: Sequence[Turn], requests: int) -> list[str]:
-        """Take in the transcript: return what was not shown of the answers to the last requests."""
+    def read_back(self, turns: Sequence[Turn], *, requests: int, is_idle: bool) -> list[str]:
+        """Take in the transcript: return what was not shown of the answers to the last requests.
+
+        Where nothing runs any more, the next piece is the first of its step again.
+        """
         texts: list[str] = []
         for turn in reversed(turns):
             requests -= turn.role == "user"
@@ -75,6 +97,7 @@ class ReplyText:
                 missing.append(text)
         rest = [self.complete(text) for text in missing]
         self._close()
+        self._has_hole = self._has_hole and not is_idle
         return [text for text in rest if text]
 
     def remember(self, turns: Sequence[Turn]) -> None:
@@ -88,6 +111,6 @@ class ReplyText:
         spoken, self._spoken = self._spoken, ""
         if spoken.strip():
             self._shown.append(spoken)
-        if self._has_dropped:
-            self._has_hole = self._has_dropped = False
+        if self._dropped:
+            self._has_hole, self._dropped = False, ""
         return spoken

@@ -21,6 +21,7 @@ from conclave.terminal.items import (
     Note,
     Problem,
     ReadBack,
+    Said,
     Send,
     Spoken,
     Started,
@@ -41,6 +42,8 @@ A line that ends with \\ goes on in the next one. Ctrl-C cancels the turn, twice
 _REMOTE = frozenset(
     "profile profiles permissions context compact resume chats new".split()  # noqa: SIM905
 )
+_INTERRUPTED = 130
+"""What a shell says of a program that Ctrl-C ended."""
 _GOOD_ENDS = frozenset({"end_turn", "max_tokens"})
 
 
@@ -62,6 +65,10 @@ class Session:
         """Messages whose turn is not over, by their ids; a server that knows an id ignores it."""
         self._held: list[str] = []
         """What waits for a turn that ran before, where only one is to be answered."""
+        self._answering = ""
+        """The id of our message whose turn runs, as far as the server says whose it is."""
+        self._names_messages = False
+        """Whether the server says whose turn runs; else turns answer messages in order."""
         self._is_running = False
         self._is_ready = self._was_ready = False
         self._has_failed = False
@@ -72,6 +79,11 @@ class Session:
             "session.ready": self._on_ready,
             "agent.text_delta": self._on_delta,
             "agent.text": self._on_text,
+            "agent.message": self._on_message_end,
+            "agent.turn_started": self._on_turn_started,
+            "user.message": self._on_user_message,
+            "session.cancelled": self._on_cancelled,
+            "agent.tool_decided": self._on_tool_decided,
             "agent.tool_request": self._on_tool_request,
             "agent.tool_started": self._on_tool_started,
             "agent.tool_result": self._on_tool_result,
@@ -118,7 +130,9 @@ class Session:
 
     def on_transcript(self, turns: Sequence[Turn]) -> list[Action]:
         """Show what was missed, after `ReadBack`."""
-        texts = self._reply.read_back(turns, requests=len(self._unanswered) + 2)
+        texts = self._reply.read_back(
+            turns, requests=len(self._unanswered) + 1, is_idle=not self.is_running
+        )
         return [Spoken("\n".join(texts))] if texts else []
 
     def note_history(self, turns: Sequence[Turn]) -> None:
@@ -150,12 +164,12 @@ class Session:
     def on_interrupt(self) -> list[Action]:
         """Cancel what runs; leave when pressed again."""
         self._interrupts += 1
+        if self._once and (self._interrupts > 1 or not self._unanswered):
+            return [Leave(_INTERRUPTED)]
         if self._interrupts > 1:
-            return [Leave(130)] if self._once else self._leave()
+            return self._leave()
         if self.is_running:
             return self._cancel()
-        if self._once:
-            return [Leave(130)]
         return [Note("Ctrl-C again leaves.")]
 
     def on_end_of_input(self) -> list[Action]:
@@ -233,7 +247,7 @@ class Session:
         if is_first and self._is_running:
             self._reply.miss()
             actions.append(Note("A turn runs; what it has said shows when it is complete."))
-        actions += self._verdicts.on_ready(frame.calls("pending") or frame.calls())
+        actions += self._verdicts.on_ready(frame.calls("pending_tool_calls"))
         if self._is_cancelling and self._is_running:
             actions.append(Send({"type": "cancel"}))
         actions += [self._message(key, content) for key, content in self._unanswered.items()]
@@ -247,6 +261,34 @@ class Session:
     def _on_text(self, frame: Frame) -> list[Action]:
         shown = self._reply.complete(frame.text("text"))
         return [Spoken(shown)] if shown else []
+
+    def _on_message_end(self, frame: Frame) -> list[Action]:
+        shown, needs_transcript = self._reply.end_message(int(frame.number("length")))
+        if needs_transcript:
+            return [ReadBack()]
+        return [Spoken(shown)] if shown else []
+
+    def _on_turn_started(self, _: Frame) -> list[Action]:
+        self._is_running = True
+        return [Note("The model is asked again.")] if self._reply.restart() else []
+
+    def _on_user_message(self, frame: Frame) -> list[Action]:
+        """Learn whose turn runs; what others say in this chat is shown."""
+        self._names_messages = self._is_running = True
+        content = frame.text("content")
+        ours = [key for key, said in self._unanswered.items() if said.strip() == content.strip()]
+        self._answering = ours[0] if ours else ""
+        return [] if ours else [Said("user", content)]
+
+    def _on_cancelled(self, frame: Frame) -> list[Action]:
+        if frame.data.get("cancelled") is not False:
+            return []
+        self._is_running = self._is_cancelling = False
+        self._unanswered.clear()
+        return [Note("Nothing ran.")]
+
+    def _on_tool_decided(self, frame: Frame) -> list[Action]:
+        return self._verdicts.on_settled([frame.text("tool_use_id")])
 
     def _on_tool_request(self, frame: Frame) -> list[Action]:
         self._is_running = True
@@ -280,20 +322,29 @@ class Session:
             cost_usd=usage.number("cost_usd"),
         )
         actions = [*self._end_step(ends_turn=True), ended]
+        was_cancelled = self._is_cancelling
         self._verdicts.clear()
         self._is_running = self._is_cancelling = False
         self._interrupts = 0
-        was_ours = bool(self._unanswered)
-        if was_ours:
-            del self._unanswered[next(iter(self._unanswered))]
+        was_ours = self._forget_answered()
         self._has_failed = self._has_failed or ended.stop_reason not in _GOOD_ENDS
         if self._once and was_ours:
-            return [*actions, Leave(int(self._has_failed))]
+            return [*actions, Leave(_INTERRUPTED if was_cancelled else int(self._has_failed))]
         return [*actions, *self._say_held()]
 
     def _on_error(self, frame: Frame) -> list[Action]:
         self._has_failed = True
-        return [*self._end_step(), Problem(frame.text("message") or "The server met an error.")]
+        problem = Problem(frame.text("message") or "The server met an error.")
+        if frame.text("code") in {"", "turn_failed"}:
+            return [*self._end_step(), problem]  # the end of the turn follows
+        if self._once:
+            return [problem, Leave(1)]  # what was said is not taken: no answer will come of it
+        call_id = frame.text("tool_use_id")
+        if call_id and frame.text("code") != "not_found":
+            self._verdicts.on_refused(call_id)
+        elif not call_id:
+            self._forget_refused()
+        return [problem]
 
     def _on_compaction_started(self, frame: Frame) -> list[Action]:
         used, window = int(frame.number("tokens_before")), int(frame.number("context_window"))
@@ -303,6 +354,20 @@ class Session:
         before, after = int(frame.number("tokens_before")), int(frame.number("tokens_after"))
         removed = int(frame.number("turns_removed"))
         return [Note(f"Summarised {removed} turns: {before:,} tokens became {after:,}.")]
+
+    def _forget_answered(self) -> bool:
+        """Drop the message whose turn is over; whether it was one of ours."""
+        key = self._answering
+        if not self._names_messages:
+            key = next(iter(self._unanswered), "")
+        self._answering = ""
+        return self._unanswered.pop(key, None) is not None
+
+    def _forget_refused(self) -> None:
+        """Drop the latest message: it may be what was not taken, and is not said again then."""
+        latest = next(reversed(self._unanswered), self._answering)
+        if latest != self._answering:
+            del self._unanswered[latest]
 
     def _end_step(self, *, ends_turn: bool = False) -> list[Action]:
         return [ReadBack()] if self._reply.end_step(ends_turn=ends_turn) else []

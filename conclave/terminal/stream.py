@@ -21,8 +21,17 @@ from conclave.terminal.wire import Frame
 _LARGEST_FRAME = 16 * 1024 * 1024
 _FIRST_DELAY_SECONDS = 0.25
 _LONGEST_DELAY_SECONDS = 10.0
-_UNCOUNTED = frozenset({"agent.text_delta", "session.ready", "pong"})
-"""Frames that are told once and never replayed: their `seq`, if any, says nothing of them."""
+_TOLD_ONCE = frozenset(
+    {
+        "agent.error",
+        "agent.text_delta",
+        "agent.tool_decided",
+        "pong",
+        "session.cancelled",
+        "session.ready",
+    }
+)
+"""Frames that are not counted: their `seq` is that of the last counted one."""
 _FINAL = {
     4001: "The token does not hold",
     4003: "The server does not let this caller in",
@@ -128,8 +137,9 @@ class ChatStream:
             frame = Frame.model_validate_json(content)
         except ValidationError:
             return None  # nothing this product sends
-        is_told_once = frame.type in _UNCOUNTED or frame.data.get("code") == "invalid_event"
-        if frame.seq is None or is_told_once:
+        if frame.type == "session.ready" and self._after is None:
+            self._after = frame.seq  # from here on nothing is missed
+        if frame.seq is None or frame.type in _TOLD_ONCE:
             return frame
         if self._after is not None and frame.seq <= self._after:
             return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
 from pydantic import JsonValue, TypeAdapter, ValidationError
@@ -32,7 +31,7 @@ class Verdicts:
     def __init__(self, unattended: str | None) -> None:
         self._unattended = unattended
         self._pending: dict[str, ToolCall] = {}
-        self._decided: dict[str, JsonValue] = {}
+        self._decided: dict[str, tuple[ToolCall, JsonValue]] = {}
         """What was said to calls that nothing was heard of since: said again if it got lost."""
         self._numbers: dict[str, int] = {}
         self._awaited = Awaited.VERDICT
@@ -70,7 +69,7 @@ class Verdicts:
         self._decided = {key: said for key, said in self._decided.items() if key in ids}
         actions: list[Action] = []
         if self._decided:
-            actions.append(_approval(self._decided))
+            actions.append(_approval({key: said for key, (_, said) in self._decided.items()}))
         gone = [key for key in self._pending if key not in ids]
         return [*actions, *self.on_settled(gone), *self.on_request(calls)]
 
@@ -87,6 +86,12 @@ class Verdicts:
                 self._ask_next()
                 actions.append(Note("It was decided elsewhere meanwhile."))
         return actions
+
+    def on_refused(self, call_id: str) -> None:
+        """Ask again: the server did not take what was said to this call."""
+        call, _ = self._decided.pop(call_id, (None, None))
+        if call is not None:
+            self._pending[call_id] = call
 
     def clear(self) -> None:
         """Forget all: the turn is over."""
@@ -155,12 +160,11 @@ class Verdicts:
         return self.on_edited(self._current().id, text if text.strip() else None)
 
     def _answer(self, calls: Sequence[ToolCall], verdict: JsonValue) -> list[Action]:
-        said: dict[str, JsonValue] = {call.id: verdict for call in calls}
-        self._decided |= said
         for call in calls:
+            self._decided[call.id] = (call, verdict)
             self._pending.pop(call.id, None)
         self._ask_next()
-        return [_approval(said)]
+        return [_approval({call.id: verdict for call in calls})]
 
     def _ask_next(self) -> None:
         self._awaited, self._denies_all, self._lines = Awaited.VERDICT, False, []
@@ -176,8 +180,3 @@ class Verdicts:
 
 def _approval(verdicts: dict[str, JsonValue]) -> Send:
     return Send({"type": "tool_approval", "verdicts": dict(verdicts)})
-
-
-def as_editable(arguments: dict[str, JsonValue]) -> str:
-    """Return arguments as a person edits them: JSON, ASCII alone, so that nothing hides."""
-    return json.dumps(arguments, indent=2) + "\n"
