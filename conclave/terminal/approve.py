@@ -160,6 +160,7 @@ class ApprovalDesk:
             await self._ask_about(approval)
 
     async def _ask_about(self, approval: Waiting) -> None:
+        self._forget_typed()
         while True:
             match (await self._line(_QUESTION)).strip():
                 case "y":
@@ -266,6 +267,13 @@ class ApprovalDesk:
                 raise _Left
             self._lines = typed.text.split("\n")
         return self._lines.pop(0)
+
+    def _forget_typed(self) -> None:
+        """Drop what was typed before the question was there to be read."""
+        self._lines.clear()
+        while not self._typed.empty():
+            if isinstance(self._typed.get_nowait(), EndOfInput):
+                raise _Left
 
     def _on_typed(self, typed: Entry | EndOfInput) -> None:
         self._screen.note_entered()

@@ -6,7 +6,7 @@ import asyncio
 import signal
 from dataclasses import dataclass
 
-from conclave.errors import ConclaveError
+from conclave.errors import ConclaveError, Invalid
 from conclave.terminal.client import Client
 from conclave.terminal.commands import Switch
 from conclave.terminal.conversation import Conversation, Event, Interrupt
@@ -40,6 +40,13 @@ class ChatOptions:
     stream: bool = True
     message: str | None = None
     allows_tools: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what does not fit together."""
+        if self.allows_tools and self.message is None:
+            raise Invalid("--yes", "--yes goes with a message; /permissions is for the rest")
+        if self.message is not None and not self.message.strip():
+            raise Invalid("message", "There is nothing to send")
 
     @property
     def is_one_shot(self) -> bool:
