@@ -18,6 +18,11 @@ class Spoken:
 
 
 @dataclass(frozen=True)
+class StepEnded:
+    """What was spoken is whole: what follows begins a line of its own."""
+
+
+@dataclass(frozen=True)
 class Note:
     """Something worth knowing, in our own words or the server's."""
 
@@ -75,7 +80,7 @@ class Said:
     text: str
 
 
-Shown = Spoken | Note | Problem | Asked | Started | Answered | Ended | Said
+Shown = Spoken | StepEnded | Note | Problem | Asked | Started | Answered | Ended | Said
 
 
 @dataclass(frozen=True)

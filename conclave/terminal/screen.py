@@ -18,6 +18,7 @@ from conclave.terminal.items import (
     Shown,
     Spoken,
     Started,
+    StepEnded,
 )
 
 _ARGUMENT_LINES = 12
@@ -41,6 +42,9 @@ class Screen:
         self._spoken = spoken
         self._notes = notes or spoken
         self._is_mid_line = False
+        """Whether the cursor stands behind something."""
+        self._is_speaking = False
+        """Whether what was spoken has not ended its line."""
         self._asked = ""
         """The question that stands on the line, not answered yet."""
 
@@ -49,6 +53,8 @@ class Screen:
         match item:
             case Spoken(text):
                 self._speak(clean(text))
+            case StepEnded():
+                self._end_speech()
             case Note(text):
                 self._line(clean(text), "dim")
             case Problem(text):
@@ -85,6 +91,7 @@ class Screen:
 
     def finish(self) -> None:
         """Leave the cursor at the beginning of a line."""
+        self._end_speech()
         self._break()
 
     def _speak(self, text: str) -> None:
@@ -94,7 +101,13 @@ class Screen:
             return
         self._spoken.file.write(text)  # as it is: it may be piped into a file
         self._spoken.file.flush()
-        self._is_mid_line = not text.endswith("\n")
+        self._is_mid_line = self._is_speaking = not text.endswith("\n")
+
+    def _end_speech(self) -> None:
+        """End the line of what was spoken, also where a note came between on a screen."""
+        if self._is_speaking and (self._is_mid_line or self._notes is not self._spoken):
+            self._speak("\n")
+        self._is_speaking = False
 
     def _ask(self, asked: Asked) -> None:
         call = asked.call
@@ -110,9 +123,8 @@ class Screen:
         self._print(self._notes, text, style, end="\n")
 
     def _break(self) -> None:
-        if self._is_mid_line:
-            # The question stands where the notes go; what is spoken may be elsewhere.
-            self._print(self._notes if self._asked else self._spoken, "", "", end="\n")
+        if self._is_mid_line:  # never into what is spoken where that goes elsewhere
+            self._print(self._notes, "", "", end="\n")
         self._is_mid_line = False
         self._asked = ""
 

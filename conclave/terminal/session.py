@@ -25,6 +25,7 @@ from conclave.terminal.items import (
     Send,
     Spoken,
     Started,
+    StepEnded,
 )
 from conclave.terminal.reply import ReplyText
 from conclave.terminal.verdicts import Verdicts
@@ -133,7 +134,7 @@ class Session:
         texts = self._reply.read_back(
             turns, requests=len(self._unanswered) + 1, is_idle=not self.is_running
         )
-        return [Spoken("\n".join(texts))] if texts else []
+        return [*([Spoken("\n".join(texts))] if texts else []), StepEnded()]
 
     def note_history(self, turns: Sequence[Turn]) -> None:
         """Take what is shown of before as shown."""
@@ -260,13 +261,13 @@ class Session:
 
     def _on_text(self, frame: Frame) -> list[Action]:
         shown = self._reply.complete(frame.text("text"))
-        return [Spoken(shown)] if shown else []
+        return [Spoken(shown), StepEnded()] if shown else []
 
     def _on_message_end(self, frame: Frame) -> list[Action]:
         shown, needs_transcript = self._reply.end_message(int(frame.number("length")))
         if needs_transcript:
             return [ReadBack()]
-        return [Spoken(shown)] if shown else []
+        return [*([Spoken(shown)] if shown else []), StepEnded()]
 
     def _on_turn_started(self, _: Frame) -> list[Action]:
         self._is_running = True
@@ -370,7 +371,7 @@ class Session:
             del self._unanswered[latest]
 
     def _end_step(self, *, ends_turn: bool = False) -> list[Action]:
-        return [ReadBack()] if self._reply.end_step(ends_turn=ends_turn) else []
+        return [ReadBack() if self._reply.end_step(ends_turn=ends_turn) else StepEnded()]
 
     def _say_held(self) -> list[Action]:
         if self._is_running or not self._held:
