@@ -122,6 +122,7 @@ class ApprovalDesk:
 
     async def _watch(self) -> None:
         """Keep looking; ask about each once. A server that is gone is waited for."""
+        self._screen.show(Note("Watching; Ctrl-C leaves."))
         seen: set[int] = set()
         wait = _LOOK_EVERY_SECONDS
         while True:

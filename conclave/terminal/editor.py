@@ -32,6 +32,7 @@ async def edit(command: list[str], arguments: dict[str, JsonValue]) -> str | Non
     environment = {name: value for name, value in os.environ.items() if name != TOKEN_VARIABLE}
     with tempfile.TemporaryDirectory(prefix="conclave-") as directory:
         path = Path(directory) / "arguments.json"
+        path.touch(mode=0o600)
         path.write_text(before, encoding="utf-8")
         try:
             process = await asyncio.create_subprocess_exec(*command, str(path), env=environment)
