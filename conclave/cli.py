@@ -9,14 +9,18 @@ import os
 import sys
 from collections.abc import Generator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 import conclave
 from conclave.errors import ConclaveError
 from conclave.logging import configure_logging
+from conclave.loopback import is_loopback
 from conclave.settings import Settings, get_settings
+
+if TYPE_CHECKING:
+    from conclave.terminal.server import Server
 
 _OWN_PACKAGES = ("schema", "workflows", "activities", "api", "worker")
 
@@ -203,6 +207,108 @@ def doctor(data_dir: DataDir = None) -> None:
         typer.echo(f"{mark}  {finding.subject}: {finding.detail}")
     if any(finding.good is False for finding in findings):
         raise typer.Exit(1)
+
+
+Url = Annotated[
+    str, typer.Option(envvar="CONCLAVE_URL", help="The API of a running `conclave up`.")
+]
+Token = Annotated[
+    str | None,
+    typer.Option(
+        envvar="CONCLAVE_TOKEN",
+        help="Else this installation's, where the API is on this machine.",
+        show_default=False,
+    ),
+]
+_DEFAULT_URL = "http://127.0.0.1:8000"
+
+
+@app.command()
+def chat(
+    message: Annotated[
+        list[str] | None, typer.Argument(help="Send this, print the answer and leave.")
+    ] = None,
+    chat_id: Annotated[
+        str | None, typer.Option("--chat", metavar="ID", help="Go on with it.")
+    ] = None,
+    agent: Annotated[int | None, typer.Option(metavar="ID", help="Whom to talk to.")] = None,
+    profile: Annotated[str | None, typer.Option(metavar="NAME", help="The model profile.")] = None,
+    project: Annotated[int | None, typer.Option(metavar="ID", help="Where tools work.")] = None,
+    no_stream: Annotated[
+        bool, typer.Option("--no-stream", help="Show answers when they are complete.")
+    ] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="With MESSAGE: allow the tools it asks for, else denied.")
+    ] = False,
+    url: Url = _DEFAULT_URL,
+    token: Token = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Chat with an agent: watch it think and act, and say yes or no to what it wants to do.
+
+    With MESSAGE, or something piped in, one turn is run; exits with 1 where it went wrong.
+    """
+    from conclave.terminal.chat import ChatOptions
+    from conclave.terminal.chat import chat as run_chat
+
+    with _refusing():
+        options = ChatOptions(
+            chat_id=chat_id,
+            agent_id=agent,
+            profile=profile,
+            project_id=project,
+            stream=not no_stream,
+            message=_message(message),
+            allows_tools=yes,
+        )
+        raise typer.Exit(asyncio.run(run_chat(_server(url, token, data_dir), options)))
+
+
+@app.command()
+def approve(
+    approval_id: Annotated[int | None, typer.Argument(metavar="ID")] = None,
+    verdict: Annotated[
+        bool | None, typer.Option("--yes/--no", help="Decide without asking.", show_default=False)
+    ] = None,
+    reason: Annotated[str | None, typer.Option(help="With --no: told to the agent.")] = None,
+    note: Annotated[str | None, typer.Option(help="With --yes: kept with the decision.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Decide all that waits.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Keep looking until Ctrl-C.")] = False,
+    url: Url = _DEFAULT_URL,
+    token: Token = None,
+    data_dir: DataDir = None,
+) -> None:
+    """List what waits for a yes, anywhere in the product, and decide it.
+
+    Exits with 1 where something could not be decided.
+    """
+    from conclave.terminal.approve import ApproveOptions
+    from conclave.terminal.approve import approve as run_approve
+
+    with _refusing():
+        options = ApproveOptions(approval_id, verdict, reason, note, every, watch)
+        raise typer.Exit(asyncio.run(run_approve(_server(url, token, data_dir), options)))
+
+
+def _message(words: list[str] | None) -> str | None:
+    """Return what is to be sent without a person, None where one sits at the terminal."""
+    typed = " ".join(words or [])
+    return typed or (None if sys.stdin.isatty() else sys.stdin.read())
+
+
+def _server(url: str, token: str | None, data_dir: Path | None) -> Server:
+    """Return the API to speak to. This installation's token is for this machine, or if named."""
+    from conclave.runtime.files import GATEWAY_TOKEN, stored_secrets
+    from conclave.runtime.plan import Layout
+    from conclave.terminal.errors import TokenMissing
+    from conclave.terminal.server import Server, check_address
+
+    host = check_address(url)
+    if not token and (data_dir is not None or is_loopback(host)):
+        token = stored_secrets(Layout(_data_dir(data_dir))).get(GATEWAY_TOKEN)
+    if not token:
+        raise TokenMissing("No token: set CONCLAVE_TOKEN, or name the --data-dir of `conclave up`")
+    return Server(url=url, token=token)
 
 
 @audit_app.command("verify")
