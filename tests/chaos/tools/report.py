@@ -7,6 +7,9 @@ from datetime import UTC, datetime
 
 from tests.chaos.tools.campaign import Outcome
 
+MARK = "tool figures"
+"""Of the page's markers."""
+
 
 def figures(outcome: Outcome) -> str:
     """Return what happened as a list."""

@@ -92,9 +92,9 @@ def _entered(seen: Snapshot) -> Iterator[str]:
             yield f"{name} was entered {entered[text]} times"
         if row["status"] == "done" and text not in left:
             yield f"{name} is done and was never left"
-        if row["tool_name"] == "send" and entered[text] and text not in left:
-            if row["status"] != "unknown":
-                yield f"{name} was cut and is {row['status']}"
+        is_cut = row["tool_name"] == "send" and entered[text] and text not in left
+        if is_cut and row["status"] != "unknown":
+            yield f"{name} was cut and is {row['status']}"
     for note in seen.journal:
         if note.event == "entered" and note.text not in left and note.pid not in seen.killed:
             yield f"{note.text} was entered by {note.pid}, which lives, and never left"
