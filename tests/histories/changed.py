@@ -6,6 +6,7 @@ from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     from schema.payloads import names
+    from schema.payloads.approvals import ApprovalInput, ApprovalResult
     from schema.payloads.checkout import (
         CheckoutInput,
         CheckoutResult,
@@ -14,6 +15,7 @@ with workflow.unsafe.imports_passed_through():
     )
     from schema.payloads.conversations import ConversationResult, ConversationState
     from schema.payloads.upkeep import UpkeepInput, UpkeepResult
+    from workflows.approval import ApprovalWorkflow
     from workflows.checkout import CheckoutWorkflow, RemovalWorkflow
     from workflows.conversation import ConversationWorkflow
     from workflows.upkeep import UpkeepWorkflow
@@ -67,4 +69,19 @@ class WaitsFirst(RemovalWorkflow):
         return await super().run(asked)
 
 
-CHANGED: tuple[type, ...] = (LooksFirst, SleepsFirst, SettlesFirst, WaitsFirst)
+@workflow.defn(name=names.APPROVAL_WORKFLOW)
+class ThinksFirst(ApprovalWorkflow):
+    """Lets a second pass before it looks at the record."""
+
+    @workflow.init
+    def __init__(self, asked: ApprovalInput) -> None:
+        super().__init__(asked)
+
+    @workflow.run
+    async def run(self, asked: ApprovalInput) -> ApprovalResult:
+        """Wait, then look."""
+        await workflow.sleep(1)
+        return await super().run(asked)
+
+
+CHANGED: tuple[type, ...] = (LooksFirst, SleepsFirst, SettlesFirst, WaitsFirst, ThinksFirst)
