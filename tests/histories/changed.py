@@ -22,8 +22,9 @@ with workflow.unsafe.imports_passed_through():
 
 
 @workflow.defn(name=names.CONVERSATION_WORKFLOW)
-class LooksFirst(ConversationWorkflow):
-    """Looks at the record before anything else: one activity more than there was."""
+class LooksTwiceFirst(ConversationWorkflow):
+    """Looks at the record before anything else, and again: an activity more than there was, also
+    where a wake-up made it look first."""
 
     @workflow.init
     def __init__(self, state: ConversationState) -> None:
@@ -31,7 +32,8 @@ class LooksFirst(ConversationWorkflow):
 
     @workflow.run
     async def run(self, state: ConversationState) -> ConversationResult:
-        """Look, then talk."""
+        """Look and look, then talk."""
+        await self._look()
         await self._look()
         return await super().run(state)
 
@@ -84,4 +86,4 @@ class ThinksFirst(ApprovalWorkflow):
         return await super().run(asked)
 
 
-CHANGED: tuple[type, ...] = (LooksFirst, SleepsFirst, SettlesFirst, WaitsFirst, ThinksFirst)
+CHANGED: tuple[type, ...] = (LooksTwiceFirst, SleepsFirst, SettlesFirst, WaitsFirst, ThinksFirst)
