@@ -36,7 +36,12 @@ from tests.harness.servers import running_postgres, running_temporal
 from tests.waiting import until
 from workflows.engine import TemporalEngine
 
-_TURN_SECONDS = 180.0
+_TURN_SECONDS = 300.0
+"""Patience: a workflow task that is cut costs 10 s, and each one cut after it in a row twice the
+time of the one before."""
+_RESUME_SECONDS = 60.0
+_HURRIED_SHARE = 0.3
+"""How many kills are followed by the next one before the calls they cut are over."""
 _WORK_SECONDS = 60.0
 _TRIES = 3
 """How many times as many kills as asked for are tried before the run is given up."""
@@ -48,8 +53,8 @@ class Plan:
 
     kills: int
     seed: int
-    chats: int = 16
-    workers: int = 2
+    chats: int = 12
+    workers: int = 3
     longest_pause: float = 1.0
     """Seconds between two kills, at most, once calls are in flight again."""
 
@@ -121,6 +126,13 @@ async def _kill(plan: Plan, scene: _Field, tell: Callable[[str], None]) -> list[
         await asyncio.to_thread(scene.workers.kill, victim)
         cut = scene.outside.in_flight().get(victim, {})
         done.append(Kill(sends=cut.get("send", 0), looks=cut.get("look", 0)))
+        if dice.random() >= _HURRIED_SHARE:
+            await until(
+                lambda victim=victim: _are_over(scene, victim),
+                timeout=_RESUME_SECONDS,
+                every=0.2,
+                what=f"the end of the calls cut with {victim}",
+            )
         counted = sum(kill.counts for kill in done)
         if counted % 10 == 0 and done[-1].counts:
             tell(f"{counted} kills of {len(done)} count")
@@ -135,6 +147,22 @@ def _busiest(scene: _Field) -> int | None:
     sends = {pid: inside[pid]["send"] for pid in scene.workers.pids() if pid in inside}
     busiest = max(sends, key=lambda pid: sends[pid], default=None)
     return busiest if busiest is not None and sends[busiest] else None
+
+
+async def _are_over(scene: _Field, victim: int) -> bool:
+    """Whether every call a worker was killed in has ended, one way or the other."""
+    journal = scene.outside.journal()
+    left = {note.text for note in journal if note.event == "left" and note.pid == victim}
+    cut = [note.text for note in journal if note.pid == victim and note.text not in left]
+    async with scene.core.db.transaction() as tx:
+        still = await tx.conn.scalar(
+            text(
+                "SELECT count(*) FROM tool_executions WHERE arguments->>'text' = ANY(:cut)"
+                " AND status IN ('ready', 'running')"
+            ),
+            {"cut": cut},
+        )
+    return not still
 
 
 async def _talk(scene: _Field, chat: int) -> None:
