@@ -47,6 +47,7 @@ class Outside:
     """What no database of the product's knows of."""
 
     directory: Path
+    longest_seconds: float = LONGEST_SECONDS
 
     @property
     def sent_file(self) -> Path:
@@ -90,18 +91,21 @@ class Outside:
     async def _send(self, arguments: Mapping[str, JsonValue], place: ToolPlace) -> ToolOutcome:
         text = str(arguments["text"])
         self.note("entered", "send", text)
-        await _a_moment()
+        await self._a_moment()
         _append(self.sent_file, f"{text}\n")
-        await _a_moment()
+        await self._a_moment()
         self.note("left", "send", text)
         return ToolOutcome(content=f"{SENT} {text}")
 
     async def _look(self, arguments: Mapping[str, JsonValue], place: ToolPlace) -> ToolOutcome:
         text = str(arguments["text"])
         self.note("entered", "look", text)
-        await _a_moment()
+        await self._a_moment()
         self.note("left", "look", text)
         return ToolOutcome(content=f"{SEEN} {text}")
+
+    async def _a_moment(self) -> None:
+        await asyncio.sleep(random.uniform(0, self.longest_seconds))
 
 
 def _append(path: Path, line: str) -> None:
@@ -110,10 +114,6 @@ def _append(path: Path, line: str) -> None:
         os.write(descriptor, line.encode())
     finally:
         os.close(descriptor)
-
-
-async def _a_moment() -> None:
-    await asyncio.sleep(random.uniform(0, LONGEST_SECONDS))
 
 
 def _tool(name: str, description: str, effect: Effect) -> Tool:

@@ -2,7 +2,7 @@
 
 Each is what `conclave worker` runs, with another toolbox; forked from a process that has loaded
 everything, so that 200 of them take minutes. `python -m tests.chaos.tools.workers` runs one alone,
-with the environment of a worker and CHAOS_DIRECTORY.
+with the environment of a worker, CHAOS_DIRECTORY and CHAOS_SECONDS (how long its tools take).
 """
 
 from __future__ import annotations
@@ -90,10 +90,10 @@ def _work(directory: str, environment: dict[str, str]) -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     os.environ.update(environment)
-    asyncio.run(_run(Path(directory)))
+    asyncio.run(_run(Outside(Path(directory))))
 
 
-async def _run(directory: Path) -> None:
+async def _run(outside: Outside) -> None:
     settings = Settings()
     configure_logging("ERROR", LogFormat.JSON)
     client = await temporal_client(settings)
@@ -101,14 +101,15 @@ async def _run(directory: Path) -> None:
         settings,
         engine=TemporalEngine(client),
         name="chaos worker",
-        toolbox=Outside(directory).toolbox(),
+        toolbox=outside.toolbox(),
     )
     parts = build_worker_parts(core)
     parts.load()
     async with build_worker(settings, client, parts):
-        (directory / f"ready-{os.getpid()}").touch()
+        (outside.directory / f"ready-{os.getpid()}").touch()
         await parts.relay.run()
 
 
 if __name__ == "__main__":
-    _work(os.environ["CHAOS_DIRECTORY"], {})
+    given = os.environ
+    asyncio.run(_run(Outside(Path(given["CHAOS_DIRECTORY"]), float(given["CHAOS_SECONDS"]))))
