@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 from pydantic import JsonValue
@@ -36,13 +37,12 @@ from tests.harness.servers import running_postgres, running_temporal
 from tests.waiting import until
 from workflows.engine import TemporalEngine
 
-_TURN_SECONDS = 300.0
-"""Patience: a workflow task that is cut costs 10 s, and each one cut after it in a row twice the
-time of the one before."""
-_RESUME_SECONDS = 60.0
+_PATIENCE_SECONDS = 600.0
+"""For a turn, and for what a kill cut. A workflow task that is cut costs 10 s, and Temporal waits
+longer after each one cut in a row: on a busy machine kills without mercy starve a chat."""
 _HURRIED_SHARE = 0.3
-"""How many kills are followed by the next one before the calls they cut are over."""
-_WORK_SECONDS = 60.0
+"""How many kills are followed by the next one before every chat has gone on."""
+_WORK_SECONDS = 120.0
 _TRIES = 3
 """How many times as many kills as asked for are tried before the run is given up."""
 
@@ -128,10 +128,10 @@ async def _kill(plan: Plan, scene: _Field, tell: Callable[[str], None]) -> list[
         done.append(Kill(sends=cut.get("send", 0), looks=cut.get("look", 0)))
         if dice.random() >= _HURRIED_SHARE:
             await until(
-                lambda victim=victim: _are_over(scene, victim),
-                timeout=_RESUME_SECONDS,
+                lambda moment=datetime.now(UTC): _all_went_on(scene, moment),
+                timeout=_PATIENCE_SECONDS,
                 every=0.2,
-                what=f"the end of the calls cut with {victim}",
+                what=f"the chats to go on without {victim}",
             )
         counted = sum(kill.counts for kill in done)
         if counted % 10 == 0 and done[-1].counts:
@@ -149,20 +149,18 @@ def _busiest(scene: _Field) -> int | None:
     return busiest if busiest is not None and sends[busiest] else None
 
 
-async def _are_over(scene: _Field, victim: int) -> bool:
-    """Whether every call a worker was killed in has ended, one way or the other."""
-    journal = scene.outside.journal()
-    left = {note.text for note in journal if note.event == "left" and note.pid == victim}
-    cut = [note.text for note in journal if note.pid == victim and note.text not in left]
+async def _all_went_on(scene: _Field, moment: datetime) -> bool:
+    """Whether every chat has had an answer, of the model or of a tool, since a moment."""
     async with scene.core.db.transaction() as tx:
-        still = await tx.conn.scalar(
+        went_on = await tx.conn.scalars(
             text(
-                "SELECT count(*) FROM tool_executions WHERE arguments->>'text' = ANY(:cut)"
-                " AND status IN ('ready', 'running')"
+                "SELECT conversation_id FROM tool_executions WHERE ended_at > :moment"
+                " UNION SELECT conversation_id FROM model_calls"
+                " WHERE ended_at > :moment AND status = 'committed'"
             ),
-            {"cut": cut},
+            {"moment": moment},
         )
-    return not still
+        return set(went_on) >= set(scene.chats)
 
 
 async def _talk(scene: _Field, chat: int) -> None:
@@ -173,7 +171,7 @@ async def _talk(scene: _Field, chat: int) -> None:
         await scene.core.conversations.advance(chat, command, LOCAL_PRINCIPAL, wait=False)
         await until(
             lambda: _has_ended(scene, chat),
-            timeout=_TURN_SECONDS,
+            timeout=_PATIENCE_SECONDS,
             every=0.2,
             what=f"turn {scene.asked[chat]} of conversation {chat}",
         )

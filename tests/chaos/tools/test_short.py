@@ -21,7 +21,7 @@ def root() -> Iterator[Path]:
 
 
 @pytest.mark.chaos
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 async def test_no_line_is_sent_twice_and_every_cut_call_is_told_of(root: Path):
     outcome = await run(Plan(kills=10, seed=random.randrange(10**6)), root, print)
     print(figures(outcome))
