@@ -127,8 +127,9 @@ async def _kill(plan: Plan, scene: _Field, tell: Callable[[str], None]) -> list[
         cut = scene.outside.in_flight().get(victim, {})
         done.append(Kill(sends=cut.get("send", 0), looks=cut.get("look", 0)))
         if dice.random() >= _HURRIED_SHARE:
+            at = datetime.now(UTC)
             await until(
-                lambda moment=datetime.now(UTC): _all_went_on(scene, moment),
+                lambda moment=at: _all_went_on(scene, moment),
                 timeout=_PATIENCE_SECONDS,
                 every=0.2,
                 what=f"the chats to go on without {victim}",
