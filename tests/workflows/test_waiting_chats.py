@@ -24,7 +24,7 @@ def root() -> Iterator[Path]:
         yield path
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 async def test_chats_that_wait_poll_nothing_and_survive_a_restart_of_everything(root: Path):
     key = new_key()
     async with waiting_chats(root, key) as before:
