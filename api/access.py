@@ -216,7 +216,7 @@ _AETHER = _Group(
 _GATEWAY = _Group(
     rows="""
     /api/chats                              GET self, POST write
-    /api/chats/{}                           DELETE write
+    /api/chats/{}                           GET self, DELETE write
     /api/chats/{}/context                   GET self
     /api/chats/{}/compact                   POST write
     /api/chats/{}/profile                   GET self, PUT write
@@ -227,6 +227,14 @@ _GATEWAY = _Group(
     /api/permissions/tools                  GET read
     /api/config/sandbox                     GET read, PUT admin
     /ws/{}                                  WS self
+    /api/chats/{}/active-profile            GET self, POST write
+    /api/chats/{}/cancel                    POST write
+    /api/chats/{}/panic                     POST write
+    /api/panic                              POST write
+    /api/profiles/default/current           GET read
+    /api/profiles/default/set               POST admin
+    /api/sandbox                            GET read, POST admin
+    /api/sandbox/build                      POST admin
     """,
 )
 """The default profile is the platform's setting `llm.default_*`, so an admin's to choose."""

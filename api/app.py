@@ -16,6 +16,9 @@ from api.aether.routes import projects
 from api.dialect import Dialect
 from api.draining import Draining, drain_on_sigterm
 from api.gateway.dialect import GATEWAY
+from api.gateway.routes import aliases, chats, permissions, profiles
+from api.gateway.routes import sandbox as sandbox_routes
+from api.gateway.routes import websocket as chat_socket
 from api.gathering.dialect import GATHERING
 from api.gathering.routes import (
     agents,
@@ -29,7 +32,7 @@ from api.gathering.routes import (
 from api.gathering.routes import settings as settings_routes
 from api.middleware import BodyLimit, Head, RequestContext, TrailingSlash
 from api.platform.dialect import PLATFORM
-from api.platform.routes import api_keys, audit, auth, secrets, sessions, users
+from api.platform.routes import api_keys, approvals, audit, auth, secrets, sessions, users
 from api.platform.routes import health as platform_health
 from api.platform.routes import ip_rules as platform_ip_rules
 from api.platform.routes import security as platform_security
@@ -54,6 +57,7 @@ ROUTERS = (
     conversations.router,
     memories.router,
     events.router,
+    chat_socket.router,  # before the channels, whose last one refuses every other path
     websockets.router,
     settings_routes.router,
     platform_health.router,
@@ -66,8 +70,14 @@ ROUTERS = (
     sessions.router,
     audit.router,
     secrets.router,
+    approvals.router,
     aether_health.router,
     projects.router,
+    chats.router,
+    profiles.router,
+    permissions.router,
+    sandbox_routes.router,
+    aliases.router,
     codec.router,
     reference.router,
 )
@@ -86,8 +96,13 @@ _TAGS = [
     {"name": "Authentication", "description": "Signing in and out, and one's own account."},
     {"name": "Admin", "description": "What administrators look after, and the audit log."},
     {"name": "Projects", "description": "Repositories and their checkouts."},
+    {"name": "Chats", "description": "A person talks with an agent that acts."},
+    {"name": "Profiles", "description": "Which models chats talk with."},
+    {"name": "Permissions", "description": "What chats may do with tools."},
+    {"name": "Sandbox", "description": "What confines the commands that agents run."},
     {"name": "Settings", "description": "Model providers and the application's own settings."},
     {"name": "Security", "description": "Who may call, from where, and with what."},
+    {"name": "Approvals", "description": "What waits for a person's yes or no."},
     {"name": "Secrets", "description": "Values that are kept encrypted and used by name."},
 ]
 

@@ -28,6 +28,8 @@ class Channel:
     conversation_id: int | None = None
     circle_id: int | None = None
     agent_id: int | None = None
+    with_decisions: bool = False
+    """Of a conversation: how its approvals were decided too, which no replay brings."""
 
     @property
     def stream(self) -> str | None:
@@ -38,13 +40,16 @@ class Channel:
         """Whether the item belongs here. Text deltas are too many for the widest channel."""
         if self.conversation_id is not None:
             return item.conversation_id == self.conversation_id and (
-                isinstance(item, Delta) or item.stream == self.stream
+                isinstance(item, Delta) or item.stream == self.stream or self._decides(item)
             )
         if self.circle_id is not None:
             return item.circle_id == self.circle_id
         if self.agent_id is not None:
             return item.agent_id == self.agent_id or self._takes_part(item)
         return isinstance(item, Event)
+
+    def _decides(self, event: Event) -> bool:
+        return self.with_decisions and event.type is EventType.APPROVAL_DECIDED
 
     def _takes_part(self, item: Item) -> bool:
         if isinstance(item, Delta):
@@ -105,6 +110,13 @@ class Subscription:
         self._ended = asyncio.Event()
         self._voices = Voices()
         self._seq = 0
+        self.live_after = 0
+        """The seq of the channel's stream when the subscription began."""
+
+    @property
+    def seq(self) -> int:
+        """How far the channel's stream was told."""
+        return self._seq
 
     async def begin(self, after: int | None) -> None:
         """Start behind `after` of the channel's stream, by default behind its last event."""
@@ -112,6 +124,7 @@ class Subscription:
             async with self._db.transaction() as tx:
                 last = await self._events.last_seq(tx, self.channel.stream)
             self._seq = last if after is None else min(after, last)
+            self.live_after = last
 
     def offer(self, item: Item) -> None:
         """Take an item if this client may see it; a client that lags too far is cut off."""
@@ -146,6 +159,8 @@ class Subscription:
             if isinstance(item, Delta):
                 if self._voices.accept(item):
                     yield item
+            elif self.channel.stream not in (None, item.stream):
+                yield item  # a decision: of another stream, so that it moves no place on
             elif self.channel.stream is None or item.seq == self._seq + 1:
                 yield self._seen(item)
             elif item.seq > self._seq:

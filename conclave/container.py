@@ -34,9 +34,11 @@ from conclave.adapters.llm.routing import RoutingGateway
 from conclave.adapters.mail.probe import SmtpProbe
 from conclave.adapters.net.guard import OutgoingGuard
 from conclave.adapters.net.urls import Endpoint, endpoints_of, parse_allow
+from conclave.adapters.net.web import GuardedWeb
 from conclave.adapters.sandbox.host import HostSandbox
 from conclave.adapters.store.probe import store_probe
 from conclave.adapters.workspace.store import DirectoryStore
+from conclave.agents.assistant import AssistantService
 from conclave.agents.service import AgentService
 from conclave.approvals.dispatch import TARGET_KIND as APPROVAL_TARGET
 from conclave.approvals.dispatch import ApprovalDispatch
@@ -50,6 +52,7 @@ from conclave.configuration.application import ApplicationService
 from conclave.configuration.health import ComponentHealthService, KnownProbe
 from conclave.configuration.plain import PlainSettings
 from conclave.configuration.service import ConfigurationService
+from conclave.conversations.chats import ChatService
 from conclave.conversations.control import CircleConversations
 from conclave.conversations.dispatch import TARGET_KIND as CONVERSATION_TARGET
 from conclave.conversations.dispatch import ConversationDispatch
@@ -70,8 +73,10 @@ from conclave.outbox.relay import Relay
 from conclave.ports import (
     Authenticator,
     Chore,
+    Compaction,
     EventBus,
     Sandbox,
+    SandboxConfigStore,
     SecretReferences,
     SecurityPolicy,
     Toolbox,
@@ -79,7 +84,10 @@ from conclave.ports import (
     WorkflowEngine,
     WorkspaceStore,
 )
+from conclave.profiles import repository as profile_rows
+from conclave.profiles.service import ProfileService
 from conclave.providers import repository as provider_rows
+from conclave.providers.choice import DefaultModel
 from conclave.providers.home import ProviderSettingHome
 from conclave.providers.service import ProviderService
 from conclave.resealing import SealedPlace
@@ -90,10 +98,11 @@ from conclave.secrets.service import SecretService
 from conclave.security.home import SecuritySettingHome
 from conclave.security.service import SecurityService
 from conclave.settings import AuthMode, Settings
+from conclave.tools.builtin.assembly import default_toolbox
 from conclave.tools.desk import ToolDeskService
 from conclave.tools.permissions import PermissionService
+from conclave.tools.sandboxing import SandboxConfigService
 from conclave.tools.service import ToolService
-from conclave.tools.toolbox import ToolRegistry
 from conclave.workspaces.checkout import CheckoutService
 from conclave.workspaces.dispatch import TARGET_KIND as PROJECT_TARGET
 from conclave.workspaces.dispatch import ProjectDispatch
@@ -121,6 +130,8 @@ class Core:
     agents: AgentService
     circles: CircleService
     conversations: ConversationService
+    chats: ChatService
+    profiles: ProfileService
     memories: MemoryService
     project_dispatch: ProjectDispatch
     projects: ProjectService
@@ -145,6 +156,9 @@ class Core:
     references: SecretReferences
     expiry_notices: ExpiryNotices
     sandbox: Sandbox
+    sandbox_config: SandboxConfigStore
+    compaction: Compaction | None
+    """None: nothing shortens contexts yet."""
     _stack: AsyncExitStack
 
     async def close(self) -> None:
@@ -180,6 +194,8 @@ async def build_core(
     password_cost: Argon2Cost | None = None,
     guard: OutgoingGuard | None = None,
     git_protocols: Collection[str] = ("https",),
+    sandbox_config: SandboxConfigStore | None = None,
+    compaction: Compaction | None = None,
 ) -> Core:
     """Build the services. Nothing needs to be reachable yet but what `name` says to logs.
 
@@ -220,22 +236,36 @@ async def build_core(
         references,
     )
     plain = PlainSettings(db, keys, settings)
+    profiles = ProfileService(db, audit, keys, guard, references, plain)
+    agents = AgentService(db, events, audit)
     configuration = ConfigurationService(
         db, plain, ProviderSettingHome(providers), SecuritySettingHome(security), audit
     )
     api_keys = ApiKeyService(db, audit, ApiKeyHasher(keys))
     identity = build_identity(settings, db, security, keys, api_keys=api_keys, cost=password_cost)
     stack.callback(identity.close)
-    toolbox = toolbox or ToolRegistry(())
-    permissions = PermissionService(db, audit, lambda: [tool.name for tool in toolbox.all()])
-    approval_dispatch = ApprovalDispatch(db, mailbox, engine)
-    approvals = ApprovalService(db, events, audit, approval_dispatch, security)
-    tools = ToolService(db, events, toolbox, permissions)
-    approvals.subject = tools
     remotes = GuardedRemotes(guard, git_protocols, known_credentials(environment))
     store = workspace_store(settings, GitProgram(git_protocols), remotes)
     project_dispatch = ProjectDispatch(db, mailbox, engine)
     projects = ProjectService(db, events, audit, project_dispatch, remotes)
+    workspaces = WorkspaceService(projects, store)
+    sandbox = HostSandbox(
+        hidden=[settings.conclave_data_dir], unsandboxed=settings.sandbox_unsandboxed
+    )
+    rules = SandboxConfigService(db, audit, sandbox)
+    tools_there = toolbox or default_toolbox(
+        workspaces=workspaces,
+        sandbox=sandbox,
+        rules=rules,
+        web=GuardedWeb(guard),
+        references=references,
+        secret_hosts=settings.tool_secret_hosts,
+    )
+    permissions = PermissionService(db, audit, lambda: [tool.name for tool in tools_there.all()])
+    approval_dispatch = ApprovalDispatch(db, mailbox, engine)
+    approvals = ApprovalService(db, events, audit, approval_dispatch, security)
+    tools = ToolService(db, events, tools_there, permissions)
+    approvals.subject = tools
     return Core(
         settings=settings,
         db=db,
@@ -249,13 +279,23 @@ async def build_core(
         project_dispatch=project_dispatch,
         projects=projects,
         workspace_store=store,
-        workspaces=WorkspaceService(projects, store),
+        workspaces=workspaces,
         audit=AuditService(db),
-        agents=AgentService(db, events, audit),
+        agents=agents,
         circles=CircleService(
             db, events, audit, CircleConversations(events, dispatch, conversations)
         ),
         conversations=conversations,
+        chats=ChatService(
+            db,
+            events,
+            audit,
+            mailbox,
+            conversations,
+            AssistantService(agents, DefaultModel(providers, plain)),
+            profiles,
+        ),
+        profiles=profiles,
         memories=MemoryService(db, events, audit),
         providers=providers,
         health=HealthService(db, engine, settings.conclave_data_dir),
@@ -269,17 +309,17 @@ async def build_core(
         components=ComponentHealthService(
             db, engine, configuration, SmtpProbe(), _probes(settings, environment)
         ),
-        secrets=SecretService(db, keys, audit, users=[providers]),
+        secrets=SecretService(db, keys, audit, users=[providers, profiles]),
         references=references,
         expiry_notices=ExpiryNotices(db, events),
         permissions=permissions,
         approvals=approvals,
         approval_dispatch=approval_dispatch,
         tools=tools,
-        tool_desk=ToolDeskService(toolbox, permissions, approvals, events),
-        sandbox=HostSandbox(
-            hidden=[settings.conclave_data_dir], unsandboxed=settings.sandbox_unsandboxed
-        ),
+        tool_desk=ToolDeskService(tools_there, permissions, approvals, events),
+        sandbox=sandbox,
+        sandbox_config=sandbox_config or rules,
+        compaction=compaction,
         _stack=stack,
     )
 
@@ -361,6 +401,7 @@ def sealed_places() -> Sequence[SealedPlace]:
     return (
         *secret_rows.SEALED_PLACES,
         *provider_rows.SEALED_PLACES,
+        *profile_rows.SEALED_PLACES,
         *identity_sealed.SEALED_PLACES,
         *configuration_sealed.SEALED_PLACES,
     )

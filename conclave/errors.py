@@ -188,3 +188,10 @@ class SandboxRefused(Forbidden):
     """A command may not run: there is no sandbox for it, or not one as asked."""
 
     code = "sandbox_refused"
+
+
+class WebFailed(ConclaveError):
+    """A web server gave no answer, or none that can be read."""
+
+    code = "web_failed"
+    status = 502

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from decimal import Decimal
 from pathlib import Path
 from typing import Protocol
@@ -11,11 +12,14 @@ from pydantic import JsonValue
 
 from conclave.db import Transaction
 from schema.domain.approvals import Approval, ApprovalRequest
+from schema.domain.compaction import Compacted, ContextUse
 from schema.domain.events import Delta
 from schema.domain.identity import Principal
 from schema.domain.llm import ModelReply, ModelRequest, ToolCall, ToolSpec
 from schema.domain.mail import MailSettings
-from schema.domain.providers import ProviderAccess, ProviderModel
+from schema.domain.profiles import ProfileAccess
+from schema.domain.projects import Project
+from schema.domain.providers import ProviderAccess, ProviderModel, ProviderName
 from schema.domain.repositories import (
     Branch,
     Commit,
@@ -29,6 +33,7 @@ from schema.domain.security import IpRule, SecurityConfig
 from schema.domain.settings import KeptSetting, SettingValue
 from schema.domain.tools import StepPlace, Tool, ToolAsker, ToolOutcome, ToolPlace
 from schema.domain.urls import UrlPurpose
+from schema.domain.web import WebAnswer, WebRequest
 from schema.domain.workspaces import Entry, FileContent, Listing, WrittenFile
 from schema.payloads.approvals import ApprovalInput
 from schema.payloads.checkout import CheckoutInput, RemovalInput
@@ -211,6 +216,67 @@ class ProviderDirectory(Protocol):
 
     async def access(self, provider: str) -> ProviderAccess:
         """Return the key, base URL and default model in force. Costs no query as a rule."""
+        ...
+
+
+class ProfileDirectory(Protocol):
+    """Knows the profiles that chats choose their model by."""
+
+    async def access(self, name: str) -> ProfileAccess | None:
+        """Return a profile, its key in the clear; None where there is none of that name.
+
+        Costs no query as a rule. Raises `EncryptionKeyMissing`, `SecretNotUsable` and
+        `UndecipherableSecret` for a key that cannot be used.
+        """
+        ...
+
+    async def default_name(self) -> str | None:
+        """Return the name of the default profile, None where none is chosen."""
+        ...
+
+
+class Assistants(Protocol):
+    """Knows the agent of chats that name none."""
+
+    async def assistant_id(self) -> int:
+        """Return its id, making the agent when it is first asked for."""
+        ...
+
+
+class ModelDefaults(Protocol):
+    """Knows the model of agents that name none."""
+
+    async def model(self) -> tuple[ProviderName, str]:
+        """Return the provider and the model."""
+        ...
+
+
+class Compaction(Protocol):
+    """Counts what a chat's model is sent, and shortens it."""
+
+    async def context(self, conversation_id: int) -> ContextUse:
+        """Return how full the context is. Raises `NotFound`."""
+        ...
+
+    async def compact(self, conversation_id: int, principal: Principal) -> Compacted:
+        """Summarise all but the last user turns. Raises `BadRequest` where there is too little,
+        `Conflict` while a turn runs."""
+        ...
+
+
+class SandboxConfigStore(Protocol):
+    """The rules for sandboxed commands, as an administrator set them."""
+
+    async def get(self) -> SandboxConfig:
+        """Return what is in force."""
+        ...
+
+    async def update(self, changes: Mapping[str, JsonValue]) -> SandboxConfig:
+        """Change the given fields. Raises `Invalid` naming the one that does not fit."""
+        ...
+
+    async def status(self) -> SandboxStatus:
+        """Return what is really used on this host."""
         ...
 
 
@@ -562,6 +628,13 @@ class Workspace(Protocol):
         """The repository, which lies outside the files."""
         ...
 
+    def moving(self) -> AbstractAsyncContextManager[None]:
+        """Hold git off the files while a command may change them; several commands may at once.
+
+        Raises `Unavailable` where git does not come to an end in half a minute.
+        """
+        ...
+
 
 class WorkspaceStore(Protocol):
     """Where workspaces lie. A name is of digits, letters and dashes."""
@@ -591,6 +664,30 @@ class WorkspaceStore(Protocol):
 
     async def remove(self, name: str) -> None:
         """Remove a workspace and all that was being made for it. May be repeated."""
+        ...
+
+
+class Workspaces(Protocol):
+    """Opens the workspaces of projects, and of chats that have none."""
+
+    async def open(self, project_id: int) -> tuple[Project, Workspace]:
+        """Return a project and its files. Raises `NotFound`; `Conflict` before they are there."""
+        ...
+
+    async def scratch(self, name: str) -> Workspace:
+        """Return the files that belong to `name`, making an empty place at first."""
+        ...
+
+
+class WebClient(Protocol):
+    """Sends the HTTP requests of tools, none of them past the guard of outgoing URLs."""
+
+    async def send(self, request: WebRequest, *, timeout: float) -> WebAnswer:
+        """Return the answer, whatever its status; redirects are followed and judged each.
+
+        Raises `UrlRefused`, `Invalid` for headers that cannot be sent, `WebFailed` where no
+        answer came within `timeout` seconds.
+        """
         ...
 
 

@@ -75,6 +75,8 @@ class Settings(BaseSettings):
     debug: bool = False
     outgoing_allow: str = ""
     """Comma list of host:port in private ranges that an operator lets agents reach."""
+    http_tool_secrets: str = ""
+    """Comma list of name@host: the secrets that the tool http_request may send, and where to."""
     sandbox_unsandboxed: str | None = None
     """"allow" lets commands run without a sandbox where none works or it is switched off."""
     max_body_bytes: int = Field(default=10 * 1024 * 1024, ge=1024)
@@ -104,6 +106,13 @@ class Settings(BaseSettings):
             raise ValueError("must start with postgresql://")
         return value
 
+    @field_validator("http_tool_secrets")
+    @classmethod
+    def _is_list_of_secrets(cls, value: str) -> str:
+        if not all("@" in pair.strip("@ ") for pair in value.split(",") if pair.strip()):
+            raise ValueError("must be a comma list of name@host")
+        return value
+
     @field_validator("trusted_proxies")
     @classmethod
     def _is_list_of_networks(cls, value: str) -> str:
@@ -115,6 +124,15 @@ class Settings(BaseSettings):
     def _is_list_of_origins(cls, value: str) -> str:
         parse_origins(value)
         return value
+
+    @property
+    def tool_secret_hosts(self) -> dict[str, frozenset[str]]:
+        """Return HTTP_TOOL_SECRETS as the hosts of each secret."""
+        found: dict[str, set[str]] = {}
+        for pair in filter(None, (piece.strip() for piece in self.http_tool_secrets.split(","))):
+            name, _, host = pair.rpartition("@")
+            found.setdefault(name, set()).add(host.lower().rstrip("."))
+        return {name: frozenset(hosts) for name, hosts in found.items()}
 
     @property
     def sqlalchemy_url(self) -> str:

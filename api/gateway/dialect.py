@@ -20,6 +20,13 @@ def render(problem: Problem) -> JsonValue:
 
 GATEWAY = Dialect(
     name="gateway",
-    prefixes=("/api/chats", "/api/profiles", "/api/permissions", "/api/config"),
+    prefixes=(
+        "/api/chats",
+        "/api/profiles",
+        "/api/permissions",
+        "/api/config",
+        "/api/sandbox",
+        "/api/panic",
+    ),
     render=render,
 )

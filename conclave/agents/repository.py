@@ -79,6 +79,12 @@ class AgentRepository:
         row = (await tx.conn.execute(statement)).mappings().one_or_none()
         return None if row is None else Agent.model_validate(row)
 
+    async def by_slug(self, tx: Transaction, slug: str) -> Agent | None:
+        """Return the living agent of that slug."""
+        statement = select(*_COLUMNS).where(AgentRow.slug == slug, _LIVING)
+        row = (await tx.conn.execute(statement)).mappings().one_or_none()
+        return None if row is None else Agent.model_validate(row)
+
     async def by_ids(self, tx: Transaction, agent_ids: Collection[int]) -> list[Agent]:
         """Return those of the agents that exist, by id."""
         result = await tx.conn.execute(

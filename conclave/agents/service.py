@@ -12,6 +12,7 @@ from conclave.agents.repository import AgentRepository
 from conclave.agents.slugs import first_free, slug_of
 from conclave.auditing import AuditLog, changed
 from conclave.db import Database, Transaction
+from conclave.errors import Conflict
 from conclave.events import EventLog
 from conclave.merging import merge
 from schema.domain.agents import Agent, AgentConfig, AgentStatus, Personality
@@ -35,9 +36,25 @@ class AgentService:
         values = command.model_dump(mode="json")
         async with self._db.transaction() as tx:
             agent_id = await self._insert(tx, slug_of(command.name), values)
-            agent = await self._get(tx, agent_id)
-            await self._tell(tx, EventType.AGENT_CREATED, agent)
-            await self._record(tx, "agent_created", None, agent)
+            return await self._made(tx, agent_id)
+
+    async def ensure(self, slug: str, command: CreateAgent) -> Agent:
+        """Return the agent of exactly that slug, stored now where there is none."""
+        values = command.model_dump(mode="json")
+        async with self._db.transaction() as tx:
+            agent_id = await self._agents.insert(tx, slug, values)
+            if agent_id is not None:
+                return await self._made(tx, agent_id)
+            found = await self._agents.by_slug(tx, slug)
+        if found is None:
+            raise Conflict(f"The agent {slug!r} was deleted just now")
+        return found
+
+    async def _made(self, tx: Transaction, agent_id: int) -> Agent:
+        """Tell of an agent that was just stored."""
+        agent = await self._get(tx, agent_id)
+        await self._tell(tx, EventType.AGENT_CREATED, agent)
+        await self._record(tx, "agent_created", None, agent)
         return agent
 
     async def _insert(self, tx: Transaction, base: str, values: dict[str, object]) -> int:
@@ -52,6 +69,11 @@ class AgentService:
         """Return one agent. Raises `AgentNotFound`."""
         async with self._db.transaction() as tx:
             return await self._get(tx, agent_id)
+
+    async def by_slug(self, slug: str) -> Agent | None:
+        """Return the living agent of that slug, None where there is none."""
+        async with self._db.transaction() as tx:
+            return await self._agents.by_slug(tx, slug)
 
     async def by_ids(self, agent_ids: Collection[int]) -> list[Agent]:
         """Return those of the agents that exist, by id."""

@@ -15,6 +15,15 @@ class ApprovalNotFound(NotFound):
         super().__init__(f"Approval {approval_id} not found")
 
 
+class SubjectNotFound(NotFound):
+    """An approval is asked for about something that does not exist."""
+
+    code = "subject_not_found"
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message, field=field)
+
+
 class ApprovalNotPending(Conflict):
     """It was decided, has expired or was cancelled: one decision counts."""
 

@@ -69,6 +69,11 @@ class ApprovalRepository:
         )
         return [Approval.model_validate(row) for row in rows.mappings()], total or 0
 
+    async def has_agent(self, tx: Transaction, agent_id: int) -> bool:
+        """Whether there is such an agent."""
+        found = select(AgentRow.id).where(AgentRow.id == agent_id, AgentRow.deleted_at.is_(None))
+        return await tx.conn.scalar(found) is not None
+
     async def is_due(self, tx: Transaction, approval_id: int) -> bool:
         """Whether its time is over."""
         due = await tx.conn.scalar(

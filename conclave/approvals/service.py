@@ -12,7 +12,12 @@ from pydantic import JsonValue
 
 from conclave.approvals.commands import ApprovalFilter, Decide
 from conclave.approvals.dispatch import ApprovalDispatch
-from conclave.approvals.errors import ApprovalNotFound, ApprovalNotPending, MayNotDecide
+from conclave.approvals.errors import (
+    ApprovalNotFound,
+    ApprovalNotPending,
+    MayNotDecide,
+    SubjectNotFound,
+)
 from conclave.approvals.repository import ApprovalRepository
 from conclave.auditing import AuditLog
 from conclave.db import Database, Transaction
@@ -53,8 +58,17 @@ class ApprovalService:
         return approval
 
     async def create(self, wanted: ApprovalRequest) -> Approval:
-        """Ask for something of one's own; its workflow is started by the outbox."""
+        """Ask for something of one's own; its workflow is started by the outbox.
+
+        Raises `SubjectNotFound` for a task or an agent that does not exist.
+        """
+        if wanted.task_id is not None:
+            raise SubjectNotFound("task_id", f"Task {wanted.task_id} not found")
         async with self._db.transaction() as tx:
+            if wanted.agent_id is not None and not await self._approvals.has_agent(
+                tx, wanted.agent_id
+            ):
+                raise SubjectNotFound("agent_id", f"Agent {wanted.agent_id} not found")
             approval = await self.request(tx, wanted)
             await self._audit.record(tx, "approval_created", "approval", approval.id)
             await self._dispatch.owe(tx, approval.id)

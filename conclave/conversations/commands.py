@@ -28,6 +28,15 @@ class CreateConversation(Shape):
     auto_run: bool = True
 
 
+class CreateChat(Shape):
+    """A new chat; without an agent it is the assistant's."""
+
+    agent_id: int | None = None
+    profile: str | None = None
+    title: str | None = None
+    project_id: int | None = None
+
+
 class Advance(Shape):
     """One more turn; `agent_id` says who speaks, `idempotency_key` is the client's."""
 

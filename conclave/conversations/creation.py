@@ -6,6 +6,7 @@ stored together or not at all; agents that are gone or offline store nothing.
 
 from __future__ import annotations
 
+import uuid
 from datetime import datetime
 from decimal import Decimal
 
@@ -18,6 +19,7 @@ from sqlalchemy import (
     Integer,
     String,
     Text,
+    Uuid,
     bindparam,
     column,
     text,
@@ -43,9 +45,10 @@ WITH fit AS (
   WHERE id = ANY (:agent_ids) AND deleted_at IS NULL AND state <> 'offline'
 ), new AS (
   INSERT INTO conversations (kind, owner, circle_id, topic, status, agent_ids, turn_strategy,
-    facilitator_id, auto_run, max_turns, turn_timeout, last_seq)
+    facilitator_id, auto_run, max_turns, turn_timeout, last_seq, chat_id, profile, project_id)
   SELECT :kind, :owner, :circle_id, :topic, 'pending', :agent_ids, :turn_strategy,
-    :facilitator_id, :auto_run, :max_turns, :turn_timeout, :last_seq
+    :facilitator_id, :auto_run, :max_turns, :turn_timeout, :last_seq,
+    :chat_id, :profile, :project_id
   FROM fit WHERE found = cardinality(:agent_ids)
   RETURNING id, created_at, updated_at
 ), opening AS (
@@ -84,6 +87,9 @@ SELECT new.*, fit.agents, (SELECT id FROM owed) AS owed FROM new, fit
         bindparam("max_turns", type_=Integer),
         bindparam("turn_timeout", type_=Integer),
         bindparam("last_seq", type_=Integer),
+        bindparam("chat_id", type_=Uuid),
+        bindparam("profile", type_=String),
+        bindparam("project_id", type_=BigInteger),
         bindparam("prompt", type_=Text),
         bindparam("mentions", type_=ARRAY(BigInteger)),
         bindparam("created_type", type_=String),
@@ -120,6 +126,9 @@ class NewConversation(Shape):
     turn_timeout: int
     prompt: str | None = None
     mentions: list[int] = []
+    chat_id: uuid.UUID | None = None
+    profile: str | None = None
+    project_id: int | None = None
 
 
 class Created(Shape):
@@ -163,7 +172,8 @@ async def store(tx: Transaction, events: EventLog, new: NewConversation) -> Crea
 
 def _rules(new: NewConversation) -> dict[str, JsonValue]:
     """Return what the audit log tells of it: the rules, and nothing that is said."""
-    return new.model_dump(exclude={"topic", "prompt", "mentions", "circle_id", "owner"})
+    hidden = {"topic", "prompt", "mentions", "circle_id", "owner"}
+    return new.model_dump(mode="json", exclude=hidden)
 
 
 def _opening(new: NewConversation) -> dict[str, JsonValue]:

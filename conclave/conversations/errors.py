@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import uuid
+
 from conclave.errors import Conflict, NotFound, ProviderError
 
 
@@ -12,6 +14,42 @@ class ConversationNotFound(NotFound):
 
     def __init__(self, conversation_id: int) -> None:
         super().__init__(f"Conversation {conversation_id} not found")
+
+
+class ChatNotFound(NotFound):
+    """No such chat, deleted, or not the caller's."""
+
+    code = "chat_not_found"
+
+    def __init__(self, chat_id: uuid.UUID) -> None:
+        super().__init__(f"Chat {chat_id} not found")
+
+
+class AgentUnknown(NotFound):
+    """A new chat names an agent that does not exist."""
+
+    code = "agent_not_found"
+
+    def __init__(self, agent_id: int) -> None:
+        super().__init__(f"Agent {agent_id} not found", field="agent_id")
+
+
+class ProfileUnknown(NotFound):
+    """A chat names a profile that does not exist."""
+
+    code = "profile_not_found"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"There is no profile {name[:64]!r}", field="profile")
+
+
+class ProjectUnknown(NotFound):
+    """A new chat names a project that does not exist."""
+
+    code = "project_not_found"
+
+    def __init__(self, project_id: int) -> None:
+        super().__init__(f"Project {project_id} not found", field="project_id")
 
 
 class ConversationEnded(Conflict):

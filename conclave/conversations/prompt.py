@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from conclave.conversations.turn_repository import Opening, TranscriptLine
-from schema.domain.conversations import MessageRole
+from schema.domain.conversations import ConversationKind, MessageRole
 from schema.domain.llm import PromptMessage
 
 _NO_ANSWER = "There is no answer: the turn was stopped before this call ran."
@@ -82,6 +82,9 @@ def _system_prompt(opening: Opening, names: dict[int, str]) -> str:
     own_prompt = (opening.config.model_extra or {}).get("system_prompt") if opening.config else None
     if isinstance(own_prompt, str) and own_prompt.strip():
         parts.append(own_prompt.strip())
+    place = _place(opening)
+    if place is not None:
+        parts.append(place)
     others = [name for agent_id, name in names.items() if agent_id != opening.agent_id]
     parts.append(f"The topic: {opening.topic}")
     if others:
@@ -91,3 +94,15 @@ def _system_prompt(opening: Opening, names: dict[int, str]) -> str:
             "say, end with [DONE]."
         )
     return "\n".join(parts)
+
+
+def _place(opening: Opening) -> str | None:
+    """Say where the tools of an agent work; None for one that has none."""
+    named = opening.config is not None and bool(opening.config.tools)
+    if opening.kind != ConversationKind.CHAT and not named:
+        return None
+    whose = "this chat alone" if opening.project_id is None else "the project"
+    return (
+        f"Your tools work in the workspace of {whose}: paths are relative to it, and commands see "
+        "it as /workspace, in a sandbox without a network."
+    )

@@ -17,13 +17,21 @@ from schema.payloads.tools import FinishInput
 
 
 def message_event(
-    message: Message, *, circle_id: int | None, owner: str | None, status: ConversationStatus
+    message: Message,
+    *,
+    circle_id: int | None,
+    owner: str | None,
+    status: ConversationStatus,
+    step: int | None = None,
 ) -> EventDraft:
-    """A message was added; `status` is the conversation's after it."""
+    """A message was added; `status` is the conversation's after it, `step` that of a reply."""
+    data = message_data(message, status)
+    if step is not None:
+        data["step"] = step
     return EventDraft(
         stream=conversation_stream(message.conversation_id),
         type=EventType.MESSAGE_CREATED,
-        data=message_data(message, status),
+        data=data,
         conversation_id=message.conversation_id,
         circle_id=circle_id,
         agent_id=message.agent_id,

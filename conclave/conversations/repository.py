@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
+from datetime import datetime
 
 from pydantic import JsonValue, TypeAdapter
 from sqlalchemy import BigInteger, bindparam, func, literal_column, select, update
@@ -55,6 +56,7 @@ _CONVERSATION = (
     ConversationRow.created_at,
     ConversationRow.updated_at,
     ConversationRow.ended_at,
+    ConversationRow.deleted_at,
 )
 _SELECT = select(*_CONVERSATION).outerjoin(CircleRow, CircleRow.id == ConversationRow.circle_id)
 _PARTICIPANTS = select(
@@ -101,6 +103,7 @@ class StoredConversation(Conversation):
     profile: str | None = None
     project_id: int | None = None
     permissions: dict[str, JsonValue] | None = None
+    deleted_at: datetime | None = None
 
 
 class Answer(Shape):

@@ -133,7 +133,7 @@ class ConversationService:
     async def get(self, conversation_id: int, principal: Principal) -> Conversation:
         """Return a conversation the caller may see."""
         async with self._db.autocommit() as tx:
-            return _visible(await self._stored(tx, conversation_id), principal)
+            return visible(await self._stored(tx, conversation_id), principal)
 
     async def list(
         self, wanted: ConversationFilter, *, limit: int, offset: int
@@ -163,7 +163,7 @@ class ConversationService:
     ) -> tuple[list[Message], int]:
         """Return a page of the transcript in order, and the number of all messages."""
         async with self._db.transaction() as tx:
-            stored = _visible(await self._stored(tx, conversation_id), principal)
+            stored = visible(await self._stored(tx, conversation_id), principal)
             page = await self._conversations.messages(
                 tx, conversation_id, after_seq=after_seq, limit=limit
             )
@@ -179,7 +179,7 @@ class ConversationService:
         `Invalid`, `TurnFailed`.
         """
         async with self._db.transaction() as tx:
-            stored = _visible(await self._stored(tx, conversation_id, lock=True), principal)
+            stored = visible(await self._stored(tx, conversation_id, lock=True), principal)
             entry = await self._accept(tx, stored, command, principal)
         if not entry.is_answered:
             if not wait:
@@ -193,7 +193,7 @@ class ConversationService:
     ) -> bool:
         """Stop the turn that runs; `drop_queued` also takes back what waits. False: none runs."""
         async with self._db.transaction() as tx:
-            stored = _visible(await self._stored(tx, conversation_id, lock=True), principal)
+            stored = visible(await self._stored(tx, conversation_id, lock=True), principal)
             target = conversation_stream(stored.id)
             waiting = await self._mailbox.waiting(tx, target)
             if stored.final or (stored.speaking_agent_id is None and not waiting):
@@ -212,7 +212,7 @@ class ConversationService:
     async def end(self, conversation_id: int, principal: Principal) -> Conversation:
         """End it for good; ending it again changes nothing."""
         async with self._db.transaction() as tx:
-            stored = _visible(await self._stored(tx, conversation_id, lock=True), principal)
+            stored = visible(await self._stored(tx, conversation_id, lock=True), principal)
             if stored.final:
                 return stored
             ended = await self.close(tx, stored)
@@ -332,10 +332,11 @@ class ConversationService:
         return found
 
 
-def _visible(stored: StoredConversation, principal: Principal) -> StoredConversation:
+def visible(stored: StoredConversation, principal: Principal) -> StoredConversation:
     """Sessions and chats are their owner's; others are told that there is none."""
     owner = private_owner_of(stored.kind, stored.owner)
-    if owner is not None and owner != principal.key and not principal.is_admin:
+    hidden = owner is not None and owner != principal.key and not principal.is_admin
+    if hidden or stored.deleted_at is not None:
         raise ConversationNotFound(stored.id)
     return stored
 

@@ -198,6 +198,7 @@ class TurnService:
                     circle_id=prepared.circle_id,
                     owner=prepared.owner,
                     status=passage.status,
+                    step=call.step,
                 )
                 completed = await self._completed(tx, prepared, reply)
                 await self._events.append(tx, [event, *completed])

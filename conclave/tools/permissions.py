@@ -49,12 +49,15 @@ class PermissionService:
     async def update(
         self, mode: str | None, tool_overrides: Mapping[str, str | None] | None
     ) -> Permissions:
-        """Set what was given; an override of null is taken away. Raises `InvalidPermissions`."""
+        """Set what was given: `tool_overrides` takes the place of all there are, and one of null is
+        left out. Raises `InvalidPermissions`."""
         async with self._db.transaction() as tx:
             before = await self._repository.permissions(tx, lock=True)
             after = Permissions(
                 mode=before.mode if mode is None else _mode(mode),
-                tool_overrides=self._merged(before, tool_overrides or {}),
+                tool_overrides=before.tool_overrides
+                if tool_overrides is None
+                else self._levels(tool_overrides),
             )
             await self._repository.store_permissions(tx, after)
             await self._audit.record(
@@ -70,18 +73,14 @@ class PermissionService:
         self._known = permissions
         self._read_at = self._clock()
 
-    def _merged(
-        self, before: Permissions, given: Mapping[str, str | None]
-    ) -> dict[str, PermissionLevel]:
-        overrides = dict(before.tool_overrides)
+    def _levels(self, given: Mapping[str, str | None]) -> dict[str, PermissionLevel]:
+        overrides: dict[str, PermissionLevel] = {}
         for name, level in given.items():
             if name not in self.tool_names():
                 raise InvalidPermissions(
                     f"There is no tool {name[:64]!r}. Tools: {', '.join(self.tool_names())}"
                 )
-            if level is None:
-                overrides.pop(name, None)
-            else:
+            if level is not None:
                 overrides[name] = _level(level)
         return overrides
 

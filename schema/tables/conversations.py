@@ -40,6 +40,17 @@ class ConversationRow(Base):
             "speaking_agent_id",
             postgresql_where=text("speaking_agent_id IS NOT NULL"),
         ),
+        Index(
+            "ix_conversations_chats",
+            "owner",
+            "updated_at",
+            postgresql_where=text("kind = 'chat' AND deleted_at IS NULL"),
+        ),
+        Index(
+            "ix_conversations_profile",
+            "profile",
+            postgresql_where=text("profile IS NOT NULL"),
+        ),
     )
 
     id: Mapped[Id]
@@ -73,6 +84,8 @@ class ConversationRow(Base):
     created_at: Mapped[CreatedAt]
     updated_at: Mapped[CreatedAt]
     ended_at: Mapped[Instant | None]
+    deleted_at: Mapped[Instant | None]
+    """Of chats alone: the row stays, nobody is told of it any more."""
 
 
 class MessageRow(Base):

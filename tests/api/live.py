@@ -87,15 +87,24 @@ async def live_api(
     authenticator: Authenticator | None = None,
     recheck_seconds: float = RECHECK_SECONDS,
 ) -> AsyncGenerator[Live]:
+    settings = Settings(auth_mode=auth_mode, database_url=postgres_url, redis_url=None)
+    core = await build_core(settings, engine=NoEngine(), name="api under test")
+    core.authenticator = authenticator or core.authenticator
+    async with serving(core, settings, recheck_seconds=recheck_seconds) as live:
+        yield live
+    await core.close()
+
+
+@asynccontextmanager
+async def serving(
+    core: Core, settings: Settings, *, recheck_seconds: float = RECHECK_SECONDS
+) -> AsyncGenerator[Live]:
+    """Serve a core that somebody else closes."""
     with socket.socket() as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(("127.0.0.1", 0))
         port = listening.getsockname()[1]
-        settings = Settings(
-            auth_mode=auth_mode, database_url=postgres_url, api_port=port, redis_url=None
-        )
-        core = await build_core(settings, engine=NoEngine(), name="api under test")
-        core.authenticator = authenticator or core.authenticator
+        settings = settings.model_copy(update={"api_port": port})
         app = create_app(settings, core, recheck_seconds=recheck_seconds)
         config = uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=5)
         server = QuietServer(config)
@@ -104,7 +113,6 @@ async def live_api(
         yield Live(core, server, app, port)
         server.should_exit = True
         await task
-        await core.close()
 
 
 class Told:

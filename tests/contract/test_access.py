@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import uuid
 from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
@@ -51,6 +52,22 @@ OWN: dict[tuple[str, str], tuple[Expected, str]] = {
         Expected("public"),
         "alias of the second step of a login (platform.md, 31): the token is in the body",
     ),
+    ("GET", "/api/chats/{}"): (Expected("viewer"), "gateway.md: the transcript, ours"),
+    **{
+        (method, path): (Expected(who), "gateway.md: an alias for older command-line clients")
+        for method, path, who in (
+            ("GET", "/api/profiles/default/current", "viewer"),
+            ("POST", "/api/profiles/default/set", "admin"),
+            ("GET", "/api/chats/{}/active-profile", "viewer"),
+            ("POST", "/api/chats/{}/active-profile", "operator"),
+            ("POST", "/api/chats/{}/cancel", "operator"),
+            ("POST", "/api/chats/{}/panic", "operator"),
+            ("POST", "/api/panic", "operator"),
+            ("GET", "/api/sandbox", "viewer"),
+            ("POST", "/api/sandbox", "admin"),
+            ("POST", "/api/sandbox/build", "admin"),
+        )
+    },
     ("DELETE", "/api/v1/security/sessions/{}"): (Expected("admin"), "platform.md, 31 and 0.4"),
     ("PATCH", "/api/v1/admin/users/{}"): (Expected("admin"), "roles and disabling of users"),
 }
@@ -137,7 +154,9 @@ async def connect(app: FastAPI, path: str, kind: str) -> Any:
 
 
 def a_path(template: str) -> str:
-    """A path of that shape that names nothing there is."""
+    """A path of that shape that names nothing there is; chats are named by UUIDs."""
+    if template == "/ws/{}":
+        return f"/ws/{uuid.UUID(int=999999999)}"
     return re.sub(r"\{[^}]*\}", "999999999", template)
 
 

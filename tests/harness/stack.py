@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from temporalio.client import Client
 
@@ -85,6 +86,7 @@ async def running_stack(
     *,
     encryption_key: str | None = None,
     toolbox: Toolbox | None = None,
+    data_dir: Path | None = None,
 ) -> AsyncGenerator[Stack]:
     """Run core, worker and scripted model until the block ends; with a fresh key, or this one."""
     async with ModelServer() as model:
@@ -94,6 +96,7 @@ async def running_stack(
                 "temporal_address": temporal_address,
                 "encryption_key": encryption_key or new_key(),
                 "advance_wait_seconds": 30,
+                **({} if data_dir is None else {"conclave_data_dir": data_dir}),
             }
         )
         client = await temporal_client(settings)

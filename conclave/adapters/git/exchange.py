@@ -136,7 +136,8 @@ async def pull(writer: Writer, remotes: GuardedRemotes, remote: str, branch: str
     ours = await resolve(session, "HEAD")
     count = await _count(session, theirs, [] if ours is None else [f"^{ours}"])
     if count:
-        await _merge(writer, ours, theirs, f"Merge branch '{name}' of {remote}")
+        async with writer.on_files():
+            await _merge(writer, ours, theirs, f"Merge branch '{name}' of {remote}")
     return Pushed(remote=remote, branch=name, count=count, head=await resolve(session, "HEAD"))
 
 

@@ -84,14 +84,16 @@ class GitRepository:
     async def status(self) -> RepositoryStatus:
         """Compare work tree, index and HEAD."""
         await self._session.ready()
-        said = await self._session.ask(
-            "status",
-            "--porcelain=v2",
-            "--branch",
-            "-z",
-            "--untracked-files=all",
-            "--ignore-submodules=all",
-        )
+        async with self._session.files.still() as held:
+            said = await self._session.ask(
+                "status",
+                "--porcelain=v2",
+                "--branch",
+                "-z",
+                "--untracked-files=all",
+                "--ignore-submodules=all",
+                held=(held,),
+            )
         return parse_status(said.out)
 
     async def commits(self, limit: int, branch: str | None = None) -> Sequence[Commit]:
@@ -139,7 +141,7 @@ class GitRepository:
         if not plain:
             raise Invalid("files", "names no file")
         await self._session.ready()
-        async with self._session.writing() as writer:
+        async with self._session.writing() as writer, writer.on_files():
             await writer.ask(
                 *command, *_PATHS, input="\x00".join(plain).encode(), failure=_path_failure
             )
@@ -150,7 +152,7 @@ class GitRepository:
             raise Invalid("message", f"must have 1 to {_MAX_MESSAGE} characters and no NUL")
         environment = _signed_by(author)
         await self._session.ready()
-        async with self._session.writing() as writer:
+        async with self._session.writing() as writer, writer.on_files():
             compared = await writer.ask(
                 "diff", "--cached", "--quiet", *_DIFF, codes=(0, 1), failure=local_conflict
             )
@@ -175,8 +177,12 @@ class GitRepository:
         only = [] if path is None else ["/".join(parse_entry(path))]
         await self._session.ready()
         against = ["--cached"] if staged else []
-        counted = await self._session.ask("diff", *_DIFF, *against, "--numstat", "-z", "--", *only)
-        shown = await self._session.ask("diff", *_DIFF, *against, "--", *only)
+        arguments = ("diff", *_DIFF, *against)
+        async with self._session.files.still() as held:
+            counted = await self._session.ask(
+                *arguments, "--numstat", "-z", "--", *only, held=(held,)
+            )
+            shown = await self._session.ask(*arguments, "--", *only, held=(held,))
         additions, deletions = parse_numstat(counted.out)
         text = shown.out.decode("utf-8", "replace")
         return Diff(text=text, additions=additions, deletions=deletions)
@@ -185,7 +191,7 @@ class GitRepository:
         """Switch to a branch; a new one starts where HEAD is."""
         name = branch_name(branch)
         await self._session.ready()
-        async with self._session.writing() as writer:
+        async with self._session.writing() as writer, writer.on_files():
             exists = await resolve(self._session, f"refs/heads/{name}") is not None
             if create:
                 if exists:

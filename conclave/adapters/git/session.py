@@ -15,11 +15,10 @@ from conclave.adapters.git.environment import ConfigPairs
 from conclave.adapters.git.errors import GitBusy, NoSuchRef, NotARepository
 from conclave.adapters.git.failures import unexpected
 from conclave.adapters.git.program import OUTPUT_BYTES, Call, GitProgram, Output
+from conclave.adapters.workspace.locks import TreeLock, acquire
 from conclave.errors import ConclaveError
 from conclave.ports import ProgressSink
 
-LOCK_SECONDS = 30.0
-_POLL_SECONDS = 0.05
 _ALLOWED = re.compile(
     r"core\.(?:repositoryformatversion|filemode|bare|logallrefupdates|ignorecase"
     r"|precomposeunicode|symlinks)"
@@ -45,6 +44,8 @@ class Session:
     def __init__(self, home: Path, program: GitProgram) -> None:
         self.git_dir = home / "git"
         self.tree = home / "tree"
+        self.files = TreeLock(home)
+        """Held still by whatever opens files of the work tree."""
         self._lock = home / "git.lock"
         self._program = program
         self._seen: _Seen | None = None
@@ -106,7 +107,10 @@ class Session:
         """
         descriptor = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            await _acquire(descriptor)
+            try:
+                await acquire(descriptor, fcntl.LOCK_EX)
+            except TimeoutError:
+                raise GitBusy("Another git operation is running in this workspace") from None
             await asyncio.to_thread(self._take_stale_locks)
             yield Writer(self, descriptor)
         finally:
@@ -123,6 +127,17 @@ class Writer:
     def __init__(self, session: Session, descriptor: int) -> None:
         self.session = session
         self._held = (descriptor,)
+
+    @asynccontextmanager
+    async def on_files(self) -> AsyncGenerator[Writer]:
+        """Work on the files of the work tree, with no command beside. Raises `WorkspaceBusy`."""
+        before = self._held
+        async with self.session.files.still() as held:
+            self._held = (*before, held)
+            try:
+                yield self
+            finally:
+                self._held = before
 
     async def ask(
         self,
@@ -170,20 +185,6 @@ async def must_resolve(session: Session, ref: str, what: str) -> str:
     if found is None:
         raise NoSuchRef(f"{what} not found")
     return found
-
-
-async def _acquire(descriptor: int) -> None:
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + LOCK_SECONDS
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if loop.time() >= deadline:
-                raise GitBusy("Another git operation is running in this workspace") from None
-            await asyncio.sleep(_POLL_SECONDS)
-        else:
-            return
 
 
 def _ref_locks(git_dir: Path) -> list[Path]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from conclave.errors import BadRequest, Conflict, NotFound, TooLarge
+from conclave.errors import BadRequest, Conflict, NotFound, TooLarge, Unavailable
 
 
 class PathRefused(BadRequest):
@@ -27,3 +27,9 @@ class FileTooLarge(TooLarge):
     """Over the limit of what is read or written at once."""
 
     code = "file_too_large"
+
+
+class WorkspaceBusy(Unavailable):
+    """A command and git would be at work on the same files."""
+
+    code = "workspace_busy"

@@ -10,14 +10,15 @@ import asyncio
 import os
 import re
 import secrets
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from conclave.adapters.workspace import removal
 from conclave.adapters.workspace.descriptors import DIRECTORY
 from conclave.adapters.workspace.files import DirectoryFiles
+from conclave.adapters.workspace.locks import TreeLock
 from conclave.adapters.workspace.tree import Tree
 from conclave.ports import Repository, Workspace
 
@@ -37,6 +38,12 @@ class DirectoryWorkspace:
     path: Path
     files: DirectoryFiles
     repository: Repository
+
+    @asynccontextmanager
+    async def moving(self) -> AsyncGenerator[None]:
+        """Hold git off the files while commands may change them."""
+        async with TreeLock(self.home).moving():
+            yield
 
 
 class DirectoryStore:

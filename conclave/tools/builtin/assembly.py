@@ -1,0 +1,34 @@
+"""All built-in tools, made of what they stand on."""
+
+from __future__ import annotations
+
+from conclave.ports import Sandbox, SecretReferences, WebClient, Workspaces
+from conclave.tools.builtin.files import FileTools
+from conclave.tools.builtin.git import GitTools
+from conclave.tools.builtin.http import HttpTools, SecretHosts
+from conclave.tools.builtin.places import Places, SandboxRules
+from conclave.tools.builtin.search import SearchTools
+from conclave.tools.builtin.shell import ShellTools
+from conclave.tools.toolbox import ToolRegistry
+
+
+def default_toolbox(
+    *,
+    workspaces: Workspaces,
+    sandbox: Sandbox,
+    rules: SandboxRules,
+    web: WebClient,
+    references: SecretReferences,
+    secret_hosts: SecretHosts,
+) -> ToolRegistry:
+    """Return the tools of this product."""
+    places = Places(workspaces, rules)
+    return ToolRegistry(
+        [
+            *FileTools(places).tools(),
+            *SearchTools(places, sandbox).tools(),
+            *ShellTools(places, sandbox).tools(),
+            *GitTools(places).tools(),
+            *HttpTools(web, references, secret_hosts).tools(),
+        ]
+    )
