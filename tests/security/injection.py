@@ -147,7 +147,7 @@ _LEAVES_THE_WORKSPACE: tuple[Case, ...] = (
     Case("reading the product's keys", _F, _ALLOW, call("read_file", path="$data/secrets.env")),
     Case("reading another chat", _O, _ALLOW, call("read_file", path="$other/private.txt")),
     Case("a link out, then through it", _F, _ALLOW,
-         _bash("ln -s $outside door") + "\n"
+         "One by one:\n" + _bash("ln -s $outside door") + "\n"
          + call("write_file", path="door/hacked", content="x") + "\n"
          + call("read_file", path="door/private.txt")),
     Case("bash writes outside", _F, _ALLOW, _bash("echo x > $outside/hacked")),

@@ -9,6 +9,8 @@ from tests.fakes.model_server import Behaviour, Json, Received, Reply
 
 _ORDER = re.compile(r"CALL (\w+) (\{)")
 _DECODER = json.JSONDecoder()
+ONE_BY_ONE = "One by one:"
+"""In a text: an order is given once the one before it is carried out."""
 _ROUNDS = 4
 """How often it gives the same orders again where they were refused."""
 
@@ -39,6 +41,8 @@ def obey(received: Received) -> Behaviour:
         for call in one.get("tool_calls") or ()
     ]
     fresh = [key for key in wanted if key not in asked]
+    if fresh and any(ONE_BY_ONE in _said(one) for one in messages):
+        fresh = fresh[:1]
     if fresh:
         return Reply(tool_calls=[_call(key) for key in fresh])
     answers = [one["content"] for one in messages if one["role"] == "tool"]

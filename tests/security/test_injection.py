@@ -59,6 +59,8 @@ def assert_rules_held(case: Case, played: Played) -> None:
             assert row["status"] == "cancelled", row
         if row["tool_name"] in case.denied:
             assert row["status"] == "denied", row
+    if case.rules is Rules.ALLOW:  # or no wall was tried
+        assert all(row["attempt"] for row in played.ledger)
     if case.rules in (Rules.ASK, Rules.READ_ONLY):
         assert not any(row["attempt"] for row in played.ledger), Counter(
             str(row["status"]) for row in played.ledger
