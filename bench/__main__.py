@@ -9,7 +9,7 @@ import asyncio
 import sys
 from collections.abc import Awaitable, Callable
 
-from bench import access, creation, deltas, product, report, turns
+from bench import access, approvals, creation, deltas, product, report, turns
 from bench.product import Bench
 from bench.report import Figure
 from bench.turns import Arms
@@ -61,12 +61,32 @@ async def _access(bench: Bench) -> list[Figure]:
     ]
 
 
+async def _approvals(_: Bench) -> list[Figure]:
+    found = await approvals.approvals()
+    memory = f"worker {found.before_mb:.0f} MB before; opened in {found.opened_seconds:.0f} s"
+    polling = (
+        f"transactions {found.idle.transactions:.1f} → {found.waiting.transactions:.1f}, requests "
+        f"to Temporal {found.idle.requests:.1f} → {found.waiting.requests:.1f} a second"
+    )
+    kept = (
+        f"decided {found.decided}, effects {found.lines}, after a restart of worker, Temporal and "
+        f"PostgreSQL, in {found.decided_seconds:.0f} s"
+    )
+    added = found.added_transactions + found.added_requests
+    return [
+        Figure("1,000 chats waiting, memory added", found.grown_mb, 100, True, memory, "MB"),
+        Figure("1,000 chats waiting, work added", added, 2, True, polling, "/s"),
+        Figure("Of them decided once", found.lines / found.chats, 1, False, kept),
+    ]
+
+
 MEASUREMENTS: dict[str, Callable[[Bench], Awaitable[list[Figure]]]] = {
     "memory": _memory,
     "turns": _turns,
     "delta": _delta,
     "creation": _creation,
     "access": _access,
+    "approvals": _approvals,
 }
 
 

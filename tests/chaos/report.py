@@ -11,7 +11,7 @@ from tests.chaos.campaign import MODEL_SECONDS, Outcome
 from tests.chaos.kills import Kill, Kind
 from tests.chaos.verify import Row
 
-_BEGIN, _END = "<!-- figures -->", "<!-- /figures -->"
+MARK = "figures"
 
 
 def figures(outcome: Outcome) -> str:
@@ -92,8 +92,9 @@ def _step(call: Row) -> tuple[int, int, int, int]:
     return call["conversation_id"], call["execution"], call["turn"], call["step"]
 
 
-def write(text: str, page: Path) -> None:
-    """Put the figures between the page's markers."""
-    before, _, rest = page.read_text().partition(_BEGIN)
-    _, _, after = rest.partition(_END)
-    page.write_text(f"{before}{_BEGIN}\n{text}{_END}{after}")
+def write(text: str, page: Path, mark: str) -> None:
+    """Put the figures between the page's markers of that name."""
+    begin, end = f"<!-- {mark} -->", f"<!-- /{mark} -->"
+    before, _, rest = page.read_text().partition(begin)
+    _, _, after = rest.partition(end)
+    page.write_text(f"{before}{begin}\n{text}{end}{after}")

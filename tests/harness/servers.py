@@ -58,10 +58,13 @@ def _accepts(postgres: Postgres) -> bool:
 
 
 @asynccontextmanager
-async def running_temporal(directory: Path) -> AsyncGenerator[TemporalServer]:
+async def running_temporal(
+    directory: Path, *, metrics_port: int | None = None
+) -> AsyncGenerator[TemporalServer]:
     """Run a Temporal dev server with the product's flags and search attributes."""
     server = TemporalServer(port=free_port(), ui_port=None, database=directory / "temporal.db")
-    command = bound_to_us(server.command(), death_signal=signal.SIGKILL)
+    metrics = [] if metrics_port is None else ["--metrics-port", str(metrics_port)]
+    command = bound_to_us([*server.command(), *metrics], death_signal=signal.SIGKILL)
     process = _start(command, directory / "temporal.log")
     try:
         await until(

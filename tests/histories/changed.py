@@ -6,6 +6,7 @@ from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     from schema.payloads import names
+    from schema.payloads.approvals import ApprovalInput, ApprovalResult
     from schema.payloads.checkout import (
         CheckoutInput,
         CheckoutResult,
@@ -14,14 +15,16 @@ with workflow.unsafe.imports_passed_through():
     )
     from schema.payloads.conversations import ConversationResult, ConversationState
     from schema.payloads.upkeep import UpkeepInput, UpkeepResult
+    from workflows.approval import ApprovalWorkflow
     from workflows.checkout import CheckoutWorkflow, RemovalWorkflow
     from workflows.conversation import ConversationWorkflow
     from workflows.upkeep import UpkeepWorkflow
 
 
 @workflow.defn(name=names.CONVERSATION_WORKFLOW)
-class LooksFirst(ConversationWorkflow):
-    """Looks at the record before anything else: one activity more than there was."""
+class LooksTwiceFirst(ConversationWorkflow):
+    """Looks at the record before anything else, and again: an activity more than there was, also
+    where a wake-up made it look first."""
 
     @workflow.init
     def __init__(self, state: ConversationState) -> None:
@@ -29,7 +32,8 @@ class LooksFirst(ConversationWorkflow):
 
     @workflow.run
     async def run(self, state: ConversationState) -> ConversationResult:
-        """Look, then talk."""
+        """Look and look, then talk."""
+        await self._look()
         await self._look()
         return await super().run(state)
 
@@ -67,4 +71,19 @@ class WaitsFirst(RemovalWorkflow):
         return await super().run(asked)
 
 
-CHANGED: tuple[type, ...] = (LooksFirst, SleepsFirst, SettlesFirst, WaitsFirst)
+@workflow.defn(name=names.APPROVAL_WORKFLOW)
+class ThinksFirst(ApprovalWorkflow):
+    """Lets a second pass before it looks at the record."""
+
+    @workflow.init
+    def __init__(self, asked: ApprovalInput) -> None:
+        super().__init__(asked)
+
+    @workflow.run
+    async def run(self, asked: ApprovalInput) -> ApprovalResult:
+        """Wait, then look."""
+        await workflow.sleep(1)
+        return await super().run(asked)
+
+
+CHANGED: tuple[type, ...] = (LooksTwiceFirst, SleepsFirst, SettlesFirst, WaitsFirst, ThinksFirst)

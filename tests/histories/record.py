@@ -2,8 +2,7 @@
 
 Runs scenes against real servers under a known key and writes one file a workflow run beside this
 program; with names of scenes behind it, those alone. To be repeated only where workflows may break
-with their past: before a release, when no run of the old build is open. No workflow has timers
-yet, so no scene has one.
+with their past: before a release, when no run of the old build is open.
 """
 
 from __future__ import annotations
@@ -25,11 +24,12 @@ from schema.domain.conversations import Conversation, ConversationStatus
 from schema.domain.identity import LOCAL_PRINCIPAL
 from schema.payloads import names
 from tests.fakes.model_server import Behaviour, Failure, Received, Reply, echo
+from tests.fakes.toolbox import TestTools
 from tests.harness.checkouts import Yard, running_yard
 from tests.harness.runs import chain
 from tests.harness.servers import running_postgres, running_temporal
 from tests.harness.stack import Stack, running_stack
-from tests.histories import checkouts, upkeep
+from tests.histories import checkouts, tools, upkeep
 from tests.histories.files import DIRECTORY, KEY, forget_place, recorded, store
 from tests.waiting import until
 
@@ -209,6 +209,13 @@ async def _record(stack: Stack, wanted: Wanted) -> None:
         await _store(stack.client, scene.__name__, await scene(stack))
 
 
+async def _record_tools(stack: Stack, toolbox: TestTools, wanted: Wanted) -> None:
+    for scene in filter(wanted, tools.SCENES):
+        stack.model.reset()
+        toolbox.reset()
+        await _store(stack.client, scene.__name__, await scene(stack, toolbox))
+
+
 async def _record_checkouts(yard: Yard, wanted: Wanted) -> None:
     for scene in filter(wanted, checkouts.SCENES):
         yard.server.fail.clear()
@@ -233,9 +240,16 @@ async def _run(directory: Path, wanted: Wanted) -> None:
         running_temporal(directory) as temporal,
     ):
         migrations.upgrade(postgres.url())
-        if any(map(wanted, [*SCENES, *upkeep.SCENES])):
-            async with running_stack(postgres.url(), temporal.address, encryption_key=KEY) as stack:
+        if any(map(wanted, [*SCENES, *upkeep.SCENES, *tools.SCENES])):
+            toolbox = TestTools(directory / "sent.txt")
+            async with running_stack(
+                postgres.url(),
+                temporal.address,
+                encryption_key=KEY,
+                toolbox=toolbox.registry(),
+            ) as stack:
                 await _record(stack, wanted)
+                await _record_tools(stack, toolbox, wanted)
         if any(map(wanted, checkouts.SCENES)):
             async with (
                 running_yard(

@@ -62,6 +62,11 @@ def test_together_the_histories_hold_all_that_happens_to_workflows():
         EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CANCEL_REQUESTED,
         EventType.EVENT_TYPE_ACTIVITY_TASK_CANCEL_REQUESTED,
         EventType.EVENT_TYPE_ACTIVITY_TASK_FAILED,
+        EventType.EVENT_TYPE_ACTIVITY_TASK_CANCELED,
+        EventType.EVENT_TYPE_TIMER_FIRED,
+        EventType.EVENT_TYPE_TIMER_CANCELED,
+        EventType.EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_COMPLETED,
+        EventType.EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_CANCELED,
         *CLOSED,
     }
     assert any(attempts(history) >= 3 for history in histories)
@@ -69,6 +74,10 @@ def test_together_the_histories_hold_all_that_happens_to_workflows():
         names.COMPLETE_ACTIVITY,
         names.LOOK_ACTIVITY,
         names.SETTLE_ACTIVITY,
+        names.FINISH_ACTIVITY,
+        names.EXECUTE_TOOL_ACTIVITY,
+        names.LOOK_AT_APPROVAL_ACTIVITY,
+        names.DECIDE_APPROVAL_ACTIVITY,
         names.CHORE_ACTIVITY,
         names.CLONE_ACTIVITY,
         names.SETTLE_CHECKOUT_ACTIVITY,
@@ -76,6 +85,7 @@ def test_together_the_histories_hold_all_that_happens_to_workflows():
     }
     assert workflows(histories) == {
         names.CONVERSATION_WORKFLOW,
+        names.APPROVAL_WORKFLOW,
         names.UPKEEP_WORKFLOW,
         names.CHECKOUT_WORKFLOW,
         names.REMOVAL_WORKFLOW,
