@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 from conclave.adapters.llm.catalogue import PriceMapCatalogue
 from conclave.adapters.llm.demo import CONTEXT_WINDOW, DemoGateway
 from conclave.adapters.llm.gateway import LiteLLMGateway
@@ -24,11 +22,6 @@ TOOL = ToolSpec(
     description="looks at a file",
     parameters={"type": "object", "properties": {"path": {"type": "string"}}},
 )
-
-
-@pytest.fixture(scope="module")
-def gateway() -> LiteLLMGateway:
-    return LiteLLMGateway()
 
 
 def said(role: MessageRole, content: str, **fields: object) -> PromptMessage:
