@@ -123,8 +123,8 @@ class ChatServer:
     def cut(self) -> None:
         """Break every connection, without a word."""
         for request in self._sockets.values():
-            assert request.transport is not None
-            request.transport.abort()
+            if request.transport is not None:  # the client may have gone by itself
+                request.transport.abort()
         self._sockets.clear()
 
     async def close(self, code: int) -> None:
