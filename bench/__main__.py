@@ -9,7 +9,7 @@ import asyncio
 import sys
 from collections.abc import Awaitable, Callable
 
-from bench import access, approvals, creation, deltas, product, report, turns
+from bench import access, approvals, creation, deltas, product, report, tools, turns
 from bench.product import Bench
 from bench.report import Figure
 from bench.turns import Arms
@@ -61,6 +61,15 @@ async def _access(bench: Bench) -> list[Figure]:
     ]
 
 
+async def _tools(bench: Bench) -> list[Figure]:
+    found = await tools.tools(bench)
+    detail = (
+        f"ours {_list(found.added, 1000, 1)} ms; raw {_list(found.raw_added, 1000, 1)} ms; with "
+        f"the second model call {_list(found.added_in_all, 1000, 1)} ms"
+    )
+    return [Figure("A tool call adds, p50", found.ratio, 1.3, True, detail)]
+
+
 async def _approvals(_: Bench) -> list[Figure]:
     found = await approvals.approvals()
     memory = f"worker {found.before_mb:.0f} MB before; opened in {found.opened_seconds:.0f} s"
@@ -86,6 +95,7 @@ MEASUREMENTS: dict[str, Callable[[Bench], Awaitable[list[Figure]]]] = {
     "delta": _delta,
     "creation": _creation,
     "access": _access,
+    "tools": _tools,
     "approvals": _approvals,
 }
 

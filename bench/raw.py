@@ -36,6 +36,8 @@ class Ask(BaseModel):
     """One turn of the raw arm."""
 
     number: int
+    more: int = 0
+    """How many activities besides, which do nothing."""
 
 
 class Answer(BaseModel):
@@ -55,14 +57,23 @@ class RawWorkflow:
 
     @workflow.update(name="ask")
     async def ask(self, asked: Ask) -> Answer:
-        """Run the one activity."""
-        return await workflow.execute_activity(
+        """Run the one activity, and those besides."""
+        answer = await workflow.execute_activity(
             "bench.complete",
             asked,
             result_type=Answer,
             start_to_close_timeout=timedelta(seconds=60),
             heartbeat_timeout=policies.HEARTBEAT_TIMEOUT,
         )
+        for _ in range(asked.more):
+            await workflow.execute_activity(
+                "bench.nothing",
+                asked,
+                result_type=Answer,
+                start_to_close_timeout=timedelta(seconds=60),
+                heartbeat_timeout=policies.HEARTBEAT_TIMEOUT,
+            )
+        return answer
 
 
 class RawActivities:
@@ -102,6 +113,12 @@ class RawActivities:
         return Answer(number=asked.number)
 
 
+@activity.defn(name="bench.nothing")
+async def nothing(asked: Ask) -> Answer:
+    """Make the round trip and nothing else."""
+    return Answer(number=asked.number)
+
+
 async def _ignore(offset: int, text: str) -> None:
     """Nobody watches the raw arm."""
 
@@ -123,7 +140,10 @@ async def main() -> None:
         await temporal_client(settings),
         task_queue=QUEUE,
         workflows=[RawWorkflow],
-        activities=[RawActivities(db, gateway, os.environ["OPENAI_BASE_URL"]).complete],
+        activities=[
+            RawActivities(db, gateway, os.environ["OPENAI_BASE_URL"]).complete,
+            nothing,
+        ],
         workflow_runner=sandboxed_runner(),
         max_cached_workflows=settings.worker_max_cached_workflows,
         max_concurrent_activities=settings.worker_max_activities,

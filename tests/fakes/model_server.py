@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import hashlib
 import json
+import re
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -23,6 +24,8 @@ from typing import IO, Any, Self
 from aiohttp import web
 
 Json = dict[str, Any]
+_ORDER = re.compile(r"CALL (\w+) (\{.*\})")
+"""In a prompt: as a program the server asks for this call before it says anything."""
 
 
 @dataclass(frozen=True)
@@ -445,8 +448,15 @@ def _parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def _is_asked(received: Received) -> bool:
+    return received.body["messages"][-1]["role"] == "user"
+
+
 async def _serve(options: argparse.Namespace) -> None:
     def respond(received: Received) -> Behaviour:
+        order = _ORDER.search(received.last_user_text) if _is_asked(received) else None
+        if order is not None:
+            return Reply(tool_calls=[(order[1], order[2])], delay=options.delay)
         words = f"reply to {received.last_user_text[:200]} #{received.n}".split()
         words += ["word"] * (options.reply_tokens - len(words))
         return Reply(
