@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import tempfile
+import uuid
 from collections.abc import AsyncIterator, Generator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -85,6 +87,30 @@ async def temporal_address(server_directory: Path) -> AsyncIterator[str]:
     """The address of the session's Temporal dev server, namespace `default`."""
     async with running_temporal(server_directory) as server:
         yield server.address
+
+
+@dataclass(frozen=True)
+class Apart:
+    """Where a module's own product runs."""
+
+    postgres_url: str
+    temporal_address: str
+
+
+@pytest.fixture(scope="module")
+async def apart(postgres: Postgres) -> AsyncIterator[Apart]:
+    """A database and a Temporal server of the module's own.
+
+    Two workers of one queue take each other's work, and two relays of one outbox deliver to two
+    servers: a product with other tools than the session's cannot stand beside it.
+    """
+    name = f"apart_{uuid.uuid4().hex[:12]}"
+    postgres.create_database(name)
+    url = postgres.url(name)
+    migrations.upgrade(url)
+    with tempfile.TemporaryDirectory(prefix="conclave-apart-") as directory:
+        async with running_temporal(Path(directory)) as server:
+            yield Apart(url, server.address)
 
 
 @pytest.fixture(scope="session")

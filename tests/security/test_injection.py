@@ -12,6 +12,7 @@ import pytest
 
 from schema.domain.approvals import ApprovalStatus
 from schema.domain.identity import LOCAL_PRINCIPAL
+from tests.conftest import Apart
 from tests.security.injection import CASES, Case, Rules, Source
 from tests.security.site import CANARIES, Played, Site, running_site
 
@@ -19,9 +20,9 @@ RAN = {"done", "failed", "unknown", "running"}
 
 
 @pytest.fixture(scope="module")
-async def site(postgres_url: str, temporal_address: str) -> AsyncIterator[Site]:
+async def site(apart: Apart) -> AsyncIterator[Site]:
     directory = Path(tempfile.mkdtemp(prefix="conclave-injection-"))
-    async with running_site(postgres_url, temporal_address, directory) as started:
+    async with running_site(apart.postgres_url, apart.temporal_address, directory) as started:
         yield started
     shutil.rmtree(directory, ignore_errors=True)
 

@@ -15,6 +15,7 @@ from schema.domain.approvals import Approval, ApprovalStatus
 from schema.domain.identity import LOCAL_PRINCIPAL
 from schema.domain.permissions import PermissionMode
 from schema.payloads import names
+from tests.conftest import Apart
 from tests.fakes.model_server import Received, Reply
 from tests.fakes.toolbox import TestTools
 from tests.harness.chats import (
@@ -39,8 +40,10 @@ async def tools(tmp_path_factory: pytest.TempPathFactory) -> TestTools:
 
 
 @pytest.fixture(scope="module")
-async def stack(postgres_url: str, temporal_address: str, tools: TestTools) -> AsyncIterator[Stack]:
-    async with running_stack(postgres_url, temporal_address, toolbox=tools.registry()) as started:
+async def stack(apart: Apart, tools: TestTools) -> AsyncIterator[Stack]:
+    async with running_stack(
+        apart.postgres_url, apart.temporal_address, toolbox=tools.registry()
+    ) as started:
         await set_mode(started.core, PermissionMode.INTERACTIVE)
         yield started
 

@@ -17,17 +17,16 @@ from schema.domain.permissions import PermissionMode
 from schema.domain.providers import ProviderName
 from schema.tables.conversations import ConversationRow
 from schema.tables.tools import ToolExecutionRow
+from tests.conftest import Apart
 from tests.fakes.model_server import Received, Reply
 from tests.harness.stack import MODEL, Stack, running_stack
 from tests.waiting import until
 
 
 @pytest.fixture(scope="module")
-async def stack(
-    postgres_url: str, temporal_address: str, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Stack]:
+async def stack(apart: Apart, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
     data: Path = tmp_path_factory.mktemp("data")
-    async with running_stack(postgres_url, temporal_address, data_dir=data) as stack:
+    async with running_stack(apart.postgres_url, apart.temporal_address, data_dir=data) as stack:
         await stack.core.permissions.update(PermissionMode.AUTONOMOUS.value, None)
         yield stack
         await stack.core.permissions.update(PermissionMode.INTERACTIVE.value, None)

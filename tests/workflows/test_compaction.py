@@ -24,6 +24,7 @@ from schema.payloads.agent_turn import CallOutcome
 from schema.tables.compactions import CompactionRow
 from schema.tables.conversations import ConversationRow
 from schema.tables.model_calls import ModelCallRow
+from tests.conftest import Apart
 from tests.fakes.gateway import Killed
 from tests.fakes.model_server import Behaviour, Failure, Received, Reply
 from tests.fakes.profiles import Profiles, profile
@@ -51,11 +52,9 @@ async def tools(tmp_path_factory: pytest.TempPathFactory) -> TestTools:
 
 
 @pytest.fixture(scope="module")
-async def running(
-    postgres_url: str, temporal_address: str, tools: TestTools, profiles: Profiles
-) -> AsyncIterator[Stack]:
+async def running(apart: Apart, tools: TestTools, profiles: Profiles) -> AsyncIterator[Stack]:
     async with running_stack(
-        postgres_url, temporal_address, toolbox=tools.registry(), profiles=profiles
+        apart.postgres_url, apart.temporal_address, toolbox=tools.registry(), profiles=profiles
     ) as stack:
         yield stack
 

@@ -21,6 +21,7 @@ from schema.domain.permissions import PermissionMode
 from schema.payloads.names import approval_workflow_id
 from schema.tables.conversations import ConversationRow
 from schema.tables.tools import ToolExecutionRow
+from tests.conftest import Apart
 from tests.fakes.model_server import Received, Reply
 from tests.fakes.toolbox import TestTools
 from tests.harness.stack import Stack, running_stack
@@ -34,10 +35,10 @@ async def tools(tmp_path_factory: pytest.TempPathFactory) -> TestTools:
 
 
 @pytest.fixture(scope="module")
-async def running(
-    postgres_url: str, temporal_address: str, tools: TestTools
-) -> AsyncIterator[Stack]:
-    async with running_stack(postgres_url, temporal_address, toolbox=tools.registry()) as stack:
+async def running(apart: Apart, tools: TestTools) -> AsyncIterator[Stack]:
+    async with running_stack(
+        apart.postgres_url, apart.temporal_address, toolbox=tools.registry()
+    ) as stack:
         yield stack
 
 

@@ -25,6 +25,7 @@ from schema.domain.sandbox import SandboxConfig, SandboxStatus
 from tests.api.conftest import forget_settings
 from tests.api.gateway.talking import Gateway
 from tests.api.live import serving
+from tests.conftest import Apart
 from tests.fakes.callers import FakeAuthenticator, bearer
 from tests.fakes.engine import FakeEngine
 from tests.fakes.model_server import Reply
@@ -147,10 +148,10 @@ def tools(tmp_path_factory: pytest.TempPathFactory) -> TestTools:
 
 
 @pytest.fixture(scope="module")
-async def serving_gateway(
-    postgres_url: str, temporal_address: str, tools: TestTools
-) -> AsyncIterator[Gateway]:
-    async with running_stack(postgres_url, temporal_address, toolbox=tools.registry()) as stack:
+async def serving_gateway(apart: Apart, tools: TestTools) -> AsyncIterator[Gateway]:
+    async with running_stack(
+        apart.postgres_url, apart.temporal_address, toolbox=tools.registry()
+    ) as stack:
         stack.core.authenticator = FakeAuthenticator()
         settings = stack.settings.model_copy(update={"auth_mode": AuthMode.REQUIRED, **UNLIMITED})
         async with (
