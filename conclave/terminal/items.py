@@ -47,9 +47,10 @@ class Asked:
 
 @dataclass(frozen=True)
 class Started:
-    """A call runs."""
+    """A call runs; its arguments where the server tells them: nobody may have been asked."""
 
     name: str
+    arguments: dict[str, JsonValue] | None = None
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from conclave.terminal.items import (
 
 _ARGUMENT_LINES = 12
 _ARGUMENT_CHARACTERS = 1500
+_STARTED_CHARACTERS = 200
 _RESULT_LINES = 6
 _RESULT_CHARACTERS = 600
 _HISTORY_CHARACTERS = 2000
@@ -61,8 +62,9 @@ class Screen:
                 self._line(clean(text), "red")
             case Asked():
                 self._ask(item)
-            case Started(name):
-                self._line(f"· {one_line(name, 60)} runs", "dim")
+            case Started(name, arguments):
+                told = one_line(shown_as_json(arguments), _STARTED_CHARACTERS) if arguments else ""
+                self._line(f"· {one_line(name, 60)} runs {told}".rstrip(), "dim")
             case Answered(name, content, is_error):
                 cut = cut_text(clean(content).strip(), _RESULT_LINES, _RESULT_CHARACTERS)
                 verb = "failed" if is_error else "answered"

@@ -297,7 +297,9 @@ class Session:
 
     def _on_tool_started(self, frame: Frame) -> list[Action]:
         self._is_running = True
-        actions = [*self._end_step(), Started(frame.text("tool_name"))]
+        told = frame.data.get("arguments")
+        started = Started(frame.text("tool_name"), told if isinstance(told, dict) else None)
+        actions = [*self._end_step(), started]
         return [*actions, *self._verdicts.on_settled([frame.text("tool_use_id")])]
 
     def _on_tool_result(self, frame: Frame) -> list[Action]:

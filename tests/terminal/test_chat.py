@@ -217,7 +217,8 @@ async def test_tools_are_decided_one_by_one_and_edited(tmp_path: Path):
         await fake.ask(call("c1", path="a.txt", content="one\ntwo"), call("c2", title="draft"))
         await fake.ask(call("c3"))
         await until(lambda: len(fake.verdicts()) == 3, timeout=30)
-        await fake.tell("agent.tool_started", {"tool_use_id": "c1", "tool_name": "write_file"})
+        started = {"tool_use_id": "c1", "tool_name": "write_file", "arguments": {"path": "a"}}
+        await fake.tell("agent.tool_started", started)
         result = {"tool_use_id": "c1", "tool_name": "write_file", "is_error": False}
         await fake.tell("agent.tool_result", {**result, "content": "written\n" * 50})
         await fake.end_turn()
@@ -234,6 +235,7 @@ async def test_tools_are_decided_one_by_one_and_edited(tmp_path: Path):
         terminal.type("n\n")
         await terminal.shows("why not")
         terminal.type("not now\n")
+        await terminal.shows('write_file runs { "path": "a" }')
         await terminal.shows("more characters")
         await terminal.shows("tokens in")
         assert fake.verdicts() == {
