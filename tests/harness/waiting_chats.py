@@ -72,22 +72,25 @@ class WaitingChats:
         agent = await self.core.agents.create(
             CreateAgent(name="Ada", provider=ProviderName.OPENAI, model="gpt-4o-mini")
         )
-        gate = asyncio.Semaphore(_AT_ONCE)
-
-        async def one() -> None:
-            async with gate:
-                chat = await open_chat(self.core, agent.id)
-                await say(self.core, chat.id, f"please send {chat.id}")
-
-        await asyncio.gather(*(one() for _ in range(number)))
-
-        async def all_asked() -> bool:
-            return await self.waiting() == before + number
-
-        await until(all_asked, timeout=60 + number, every=0.5, what=f"{number} approvals")
+        for opened in range(0, number, _AT_ONCE):
+            wanted = min(_AT_ONCE, number - opened)
+            await asyncio.gather(*(self._open(agent.id) for _ in range(wanted)))
+            await until(
+                lambda count=before + opened + wanted: self._are_waiting(count),
+                timeout=120,
+                every=0.1,
+                what=f"{before + opened + wanted} approvals",
+            )
         page, _ = await self._listed(number)
         for approval in page:
             await approval_runs(self.client, approval.id)
+
+    async def _open(self, agent_id: int) -> None:
+        chat = await open_chat(self.core, agent_id)
+        await say(self.core, chat.id, f"please send {chat.id}")
+
+    async def _are_waiting(self, count: int) -> bool:
+        return await self.waiting() == count
 
     async def waiting(self) -> int:
         """Count the approvals that wait."""
