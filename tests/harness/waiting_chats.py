@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -26,6 +27,7 @@ from conclave.agents.commands import CreateAgent
 from conclave.approvals.commands import ApprovalFilter, Decide
 from conclave.container import Core, build_core, temporal_client
 from conclave.runtime import migrations
+from conclave.runtime.launch import bound_to_us
 from conclave.settings import Settings
 from schema.domain.approvals import Approval
 from schema.domain.identity import LOCAL_PRINCIPAL
@@ -223,8 +225,9 @@ async def waiting_chats(root: Path, key: str) -> AsyncGenerator[WaitingChats]:
 def _start_worker(root: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
     own = {"CHAOS_DIRECTORY": str(root), "CHAOS_SECONDS": "0", "PYTHONPATH": str(_ROOT)}
     with (root / "worker.log").open("ab") as log:
+        command = [sys.executable, "-m", "tests.chaos.tools.workers"]
         return subprocess.Popen(
-            [sys.executable, "-m", "tests.chaos.tools.workers"],
+            bound_to_us(command, death_signal=signal.SIGKILL),
             cwd=_ROOT,
             env={**os.environ, **environment, **own},
             stdout=log,
