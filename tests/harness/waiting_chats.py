@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -26,6 +27,7 @@ from conclave.agents.commands import CreateAgent
 from conclave.approvals.commands import ApprovalFilter, Decide
 from conclave.container import Core, build_core, temporal_client
 from conclave.runtime import migrations
+from conclave.runtime.launch import bound_to_us
 from conclave.settings import Settings
 from schema.domain.approvals import Approval
 from schema.domain.identity import LOCAL_PRINCIPAL
@@ -72,22 +74,25 @@ class WaitingChats:
         agent = await self.core.agents.create(
             CreateAgent(name="Ada", provider=ProviderName.OPENAI, model="gpt-4o-mini")
         )
-        gate = asyncio.Semaphore(_AT_ONCE)
-
-        async def one() -> None:
-            async with gate:
-                chat = await open_chat(self.core, agent.id)
-                await say(self.core, chat.id, f"please send {chat.id}")
-
-        await asyncio.gather(*(one() for _ in range(number)))
-
-        async def all_asked() -> bool:
-            return await self.waiting() == before + number
-
-        await until(all_asked, timeout=60 + number, every=0.5, what=f"{number} approvals")
+        for opened in range(0, number, _AT_ONCE):
+            wanted = min(_AT_ONCE, number - opened)
+            await asyncio.gather(*(self._open(agent.id) for _ in range(wanted)))
+            await until(
+                lambda count=before + opened + wanted: self._are_waiting(count),
+                timeout=120,
+                every=0.1,
+                what=f"{before + opened + wanted} approvals",
+            )
         page, _ = await self._listed(number)
         for approval in page:
             await approval_runs(self.client, approval.id)
+
+    async def _open(self, agent_id: int) -> None:
+        chat = await open_chat(self.core, agent_id)
+        await say(self.core, chat.id, f"please send {chat.id}")
+
+    async def _are_waiting(self, count: int) -> bool:
+        return await self.waiting() == count
 
     async def waiting(self) -> int:
         """Count the approvals that wait."""
@@ -220,8 +225,9 @@ async def waiting_chats(root: Path, key: str) -> AsyncGenerator[WaitingChats]:
 def _start_worker(root: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
     own = {"CHAOS_DIRECTORY": str(root), "CHAOS_SECONDS": "0", "PYTHONPATH": str(_ROOT)}
     with (root / "worker.log").open("ab") as log:
+        command = [sys.executable, "-m", "tests.chaos.tools.workers"]
         return subprocess.Popen(
-            [sys.executable, "-m", "tests.chaos.tools.workers"],
+            bound_to_us(command, death_signal=signal.SIGKILL),
             cwd=_ROOT,
             env={**os.environ, **environment, **own},
             stdout=log,
