@@ -54,7 +54,11 @@ class ProjectService:
             if project is None:
                 raise _taken(command)
             await self._audit.record(
-                tx, "project_create", "project", project.id, changes=changed({}, described(project))
+                tx,
+                "project_created",
+                "project",
+                project.id,
+                changes=changed({}, described(project)),
             )
             await self._dispatch.owe(tx, project.id)
             await self._events.append(tx, [project_event(project, EventType.PROJECT_CREATED)])
@@ -101,7 +105,7 @@ class ProjectService:
 
     async def _told(self, tx: Transaction, before: Project, project: Project) -> None:
         changes = changed(described(before), described(project))
-        await self._audit.record(tx, "project_update", "project", project.id, changes=changes)
+        await self._audit.record(tx, "project_updated", "project", project.id, changes=changes)
         drafts = [project_event(project, EventType.PROJECT_UPDATED, changed=[*sorted(changes)])]
         if project.checkout_run != before.checkout_run:
             drafts.append(checkout_event(project, project.checkout_status.value))
@@ -113,7 +117,11 @@ class ProjectService:
             project = await self._get(tx, project_id, lock=True)
             await self._projects.delete(tx, project_id)
             await self._audit.record(
-                tx, "project_delete", "project", project_id, changes=changed(described(project), {})
+                tx,
+                "project_deleted",
+                "project",
+                project_id,
+                changes=changed(described(project), {}),
             )
             await self._dispatch.owe(tx, project_id)
             await self._events.append(tx, [project_event(project, EventType.PROJECT_DELETED)])

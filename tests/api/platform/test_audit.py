@@ -184,6 +184,37 @@ async def a_half_login(site: Site) -> Call:
     return Call(body={"temp_token": temp_token, "code": site.accounts.code(bob)}, by=bob)
 
 
+async def a_project(http: httpx.AsyncClient) -> str:
+    return str((await made(http, "/api/projects", PROJECT))["id"])
+
+
+async def a_chat(http: httpx.AsyncClient) -> str:
+    body = {"agent_id": int(await an_agent(http))}
+    return str((await made(http, "/api/chats", body))["chat_id"])
+
+
+async def a_chat_to_be(site: Site) -> Call:
+    return Call(body={"agent_id": int(await an_agent(site.http))})
+
+
+async def a_profile(http: httpx.AsyncClient) -> str:
+    await made(http, "/api/profiles", {"name": "a", "profile": PROFILE})
+    return "a"
+
+
+async def a_default(site: Site) -> Call:
+    return Call(body={"profile_name": await a_profile(site.http)})
+
+
+async def a_chat_and_profile(site: Site) -> Call:
+    return Call(await a_chat(site.http), {"profile_name": await a_profile(site.http)})
+
+
+async def an_approval(http: httpx.AsyncClient) -> str:
+    return str((await made(http, "/api/v1/approvals", {"action": "deploy"}))["id"])
+
+
+PROJECT = {"name": "Tea", "source": "github", "source_project_id": "acme/tea"}
 AGENT = {"name": "Bob", "provider": "openai", "model": "gpt-4o-mini"}
 MEMORY = {"key": "kolibri", "value": "kolibri"}
 PROVIDER = {"api_key": KEY, "default_model": "gpt-4o"}
@@ -241,15 +272,51 @@ PLATFORM: dict[tuple[str, str], tuple[Prepare, str]] = {
     ("POST", "/auth/mfa/verify"): (a_factor_to_be, "mfa_enabled"),
     ("POST", "/auth/mfa/disable"): (a_factor, "mfa_disabled"),
 }
-WRITES = GATHERING | {(method, f"/api/v1{path}"): w for (method, path), w in PLATFORM.items()}
+PROFILE = {"provider": "openai", "model": "gpt-4o", "api_key": KEY}
+OTHER_PATHS: dict[tuple[str, str], tuple[Prepare, str]] = {
+    ("POST", "/api/projects"): (at_once(PROJECT), "project_created"),
+    ("PUT", "/api/projects/{}"): (on(a_project, {"name": "Shop"}), "project_updated"),
+    ("DELETE", "/api/projects/{}"): (on(a_project), "project_deleted"),
+    ("POST", "/api/chats"): (a_chat_to_be, "conversation_created"),
+    ("DELETE", "/api/chats/{}"): (on(a_chat), "chat_deleted"),
+    ("PUT", "/api/chats/{}/profile"): (a_chat_and_profile, "chat_profile_changed"),
+    ("POST", "/api/profiles"): (at_once({"name": "a", "profile": PROFILE}), "profile_created"),
+    ("DELETE", "/api/profiles/{}"): (on(a_profile), "profile_deleted"),
+    ("PUT", "/api/profiles/default"): (a_default, "profile_default_set"),
+    ("PUT", "/api/permissions"): (at_once({"mode": "readonly"}), "permissions_updated"),
+    ("PUT", "/api/config/sandbox"): (at_once({"timeout_seconds": 9}), "sandbox_updated"),
+    ("POST", "/api/v1/approvals"): (at_once({"action": "deploy"}), "approval_created"),
+    ("POST", "/api/v1/approvals/{}/approve"): (on(an_approval), "approval_approved"),
+    ("POST", "/api/v1/approvals/{}/reject"): (on(an_approval), "approval_rejected"),
+}
+WRITES = (
+    OTHER_PATHS
+    | GATHERING
+    | {(method, f"/api/v1{path}"): w for (method, path), w in PLATFORM.items()}
+)
 UNRECORDED = {
     ("POST", "/conversations/{}/advance"): "stands in the inbox and the transcript",
     ("POST", "/settings/providers/{}/test"): "changes nothing",
     ("POST", "/codec/encode"): "changes nothing",
     ("POST", "/codec/decode"): "changes nothing",
+    ("POST", "/api/chats/{}/compact"): "stands in the inbox",
+    ("POST", "/api/chats/{}/cancel"): "stops a turn, which its events tell",
+    ("POST", "/api/chats/{}/panic"): "stops a turn, which its events tell",
+    ("POST", "/api/panic"): "stops turns, which their events tell",
+    ("POST", "/api/chats/{}/active-profile"): "another name of PUT /api/chats/{}/profile",
+    ("POST", "/api/profiles/default/set"): "another name of PUT /api/profiles/default",
+    ("POST", "/api/sandbox"): "another name of PUT /api/config/sandbox",
+    ("POST", "/api/sandbox/build"): "changes nothing",
     ("POST", "/api/v1/auth/refresh"): "goes on with a session that is recorded; a reuse is too",
 }
-WITHOUT_ID = {"/security", "/security/password-policy", "/security/ip-rules", "/settings/bulk"}
+WITHOUT_ID = {
+    "/security",
+    "/security/password-policy",
+    "/security/ip-rules",
+    "/settings/bulk",
+    "/api/permissions",
+    "/api/config/sandbox",
+}
 """What they change exists once."""
 SHOWN_ONCE = {"key", "value", "access_token", "refresh_token", "secret", "otpauth_url", "qr_code"}
 
