@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -86,19 +87,22 @@ async def everything(checkout: Checkout, origin: Origin) -> None:
 
 
 def plain_git(directory: Path, *arguments: str, **environment: str) -> None:
-    subprocess.run(
-        ["git", "-c", "user.name=T", "-c", "user.email=t@x", *arguments],
-        cwd=directory,
-        check=False,
-        capture_output=True,
-        input=b"",
-        env={
-            "PATH": os.environ["PATH"],
-            "HOME": "/dev/null",
-            "GIT_ALLOW_PROTOCOL": "ext:file",
-            **environment,
-        },
-    )
+    # git waits for some programs that answer nothing; by then the trap has sprung.
+    with suppress(subprocess.TimeoutExpired):
+        subprocess.run(
+            ["git", "-c", "user.name=T", "-c", "user.email=t@x", *arguments],
+            cwd=directory,
+            check=False,
+            timeout=15,
+            capture_output=True,
+            input=b"",
+            env={
+                "PATH": os.environ["PATH"],
+                "HOME": "/dev/null",
+                "GIT_ALLOW_PROTOCOL": "ext:file",
+                **environment,
+            },
+        )
 
 
 def test_the_traps_work_on_plain_git(origin: Origin, tmp_path: Path):

@@ -150,7 +150,7 @@ def test_only_what_may_be_near_the_threshold_is_counted_outside_chats():
     assert not short.must_be_compacted
     assert short.fitted()[1] == pytest.approx(context(talk(9)).tokens, rel=0.1)
     long = replace(context(talk(31)), opening=opening(kind="conversation"))
-    assert long.tokens == context(talk(31)).tokens
+    assert long.tokens == pytest.approx(context(talk(31)).tokens, rel=0.1)
     with pytest.raises(AssertionError, match="counted"):
         _ = replace(context(talk(9)), count=never).tokens
 
