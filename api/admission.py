@@ -32,7 +32,6 @@ from schema.domain.security import IpRule
 
 RECHECK_SECONDS = 15.0
 """How soon an open stream notices that its caller's rights have changed."""
-_LONGEST_AGENT = 512
 
 
 class AddressRefused(Forbidden):
@@ -284,7 +283,7 @@ def _caller(scope: Scope, principal: Principal | None) -> Caller:
     headers: list[tuple[bytes, bytes]] = scope["headers"]
     for name, value in headers:
         if name == b"user-agent":
-            agent = value[:_LONGEST_AGENT]
+            agent = value
             break
     known = {} if principal is None else {"principal": principal}
     return Caller(

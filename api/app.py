@@ -31,6 +31,7 @@ from api.gathering.routes import (
 )
 from api.gathering.routes import settings as settings_routes
 from api.middleware import BodyLimit, Head, RequestContext, TrailingSlash
+from api.openapi import DescribedAPI
 from api.platform.dialect import PLATFORM
 from api.platform.routes import api_keys, approvals, audit, auth, secrets, sessions, users
 from api.platform.routes import health as platform_health
@@ -144,7 +145,7 @@ def create_app(
             if core is None:
                 await running.close()
 
-    app = FastAPI(
+    app = DescribedAPI(
         title="Conclave",
         version=product_version(),
         description=_DESCRIPTION,

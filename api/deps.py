@@ -10,6 +10,7 @@ from typing import Annotated
 from fastapi import Depends
 from starlette.requests import HTTPConnection
 
+from api.credentials import credential_of
 from api.draining import Draining
 from conclave.container import Core
 from conclave.errors import Unauthenticated, Unavailable
@@ -42,6 +43,11 @@ async def get_optional_principal(conn: HTTPConnection) -> Principal | None:
     return principal
 
 
+async def get_credential(conn: HTTPConnection) -> str | None:
+    """Return what the request shows of its caller, for a route that judges it itself."""
+    return credential_of(conn.scope) or None
+
+
 async def get_draining(conn: HTTPConnection) -> Draining:
     """Return the flag that says this process is about to stop."""
     draining = conn.app.state.draining
@@ -51,5 +57,6 @@ async def get_draining(conn: HTTPConnection) -> Draining:
 
 CoreDep = Annotated[Core, Depends(get_core)]
 PrincipalDep = Annotated[Principal, Depends(get_principal)]
+CredentialDep = Annotated[str | None, Depends(get_credential)]
 OptionalPrincipalDep = Annotated[Principal | None, Depends(get_optional_principal)]
 DrainingDep = Annotated[Draining, Depends(get_draining)]

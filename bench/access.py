@@ -1,8 +1,9 @@
 """What access costs: knowing who asks, and refusing who asks too often.
 
-Two APIs over the product's own database, started beside it: one admits anybody on loopback, the
-other asks for the gateway token and limits the bulk of its routes. Requests are interleaved, so
-that what disturbs one disturbs all.
+Three APIs over the product's own database, started beside it: one admits anybody on loopback, the
+others ask for credentials, and one of them limits its routes. The credentials are the access
+token of somebody who registered and signed in: what a person's request costs. Requests are
+interleaved, so that what disturbs one disturbs all.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import aiohttp
 from bench.product import ROOT, Bench, free_port
 from bench.turns import RUNS
 
-_TOKEN = "bench-gateway-token-0123456789abcdef"
+_ACCOUNT = {"email": "ada@example.org", "password": "Correct-Horse-7!"}
 _EACH = 200
 _WARM_UP = 50
 _START_SECONDS = 60
@@ -59,14 +60,14 @@ class Access:
 async def access(bench: Bench) -> Access:
     """Measure. The API that refuses has a limit of one a day, used up before."""
     environment = {**os.environ, **bench.environment, "LOG_LEVEL": "WARNING"}
-    required = {"AUTH_MODE": "required", "GATEWAY_TOKEN": _TOKEN, "RATE_LIMIT_STANDARD": "off"}
+    required = {"AUTH_MODE": "required", "RATE_LIMIT_STANDARD": "off"}
     found = Access()
     async with (
         _api(environment, {"AUTH_MODE": "local"}) as anonymous,
         _api(environment, {**required, "RATE_LIMIT_RELAXED": "off"}) as authenticated,
         _api(environment, {**required, "RATE_LIMIT_RELAXED": "1/day"}) as limited,
     ):
-        token = {"Authorization": f"Bearer {_TOKEN}"}
+        token = {"Authorization": f"Bearer {await _sign_in(bench.http, authenticated)}"}
         arms: list[_Arm] = [
             (found.anonymous, anonymous + PATH, {}, 200),
             (found.authenticated, authenticated + PATH, token, 200),
@@ -85,6 +86,17 @@ async def access(bench: Bench) -> Access:
             for taken, (medians, *_) in zip(times, arms, strict=True):
                 medians.append(statistics.median(taken))
     return found
+
+
+async def _sign_in(http: aiohttp.ClientSession, api: str) -> str:
+    """Register the first user, who may, and return an access token."""
+    answer: dict[str, str] = {}
+    for path in ("register", "login"):
+        async with http.post(f"{api}/api/v1/auth/{path}", json=_ACCOUNT) as response:
+            answer = await response.json()
+            if response.status >= 300:
+                raise RuntimeError(f"POST /api/v1/auth/{path}: {response.status} {answer}")
+    return answer["access_token"]
 
 
 async def _expect(

@@ -53,9 +53,11 @@ from conclave.configuration.health import ComponentHealthService, KnownProbe
 from conclave.configuration.plain import PlainSettings
 from conclave.configuration.service import ConfigurationService
 from conclave.conversations.chats import ChatService
+from conclave.conversations.compaction import CompactionService
 from conclave.conversations.control import CircleConversations
 from conclave.conversations.dispatch import TARGET_KIND as CONVERSATION_TARGET
 from conclave.conversations.dispatch import ConversationDispatch
+from conclave.conversations.model_choice import ModelChooser
 from conclave.conversations.record import ConversationRecord
 from conclave.conversations.service import ConversationService
 from conclave.conversations.turns import TurnService
@@ -75,6 +77,7 @@ from conclave.ports import (
     Chore,
     Compaction,
     EventBus,
+    ProfileDirectory,
     Sandbox,
     SandboxConfigStore,
     SecretReferences,
@@ -132,6 +135,8 @@ class Core:
     conversations: ConversationService
     chats: ChatService
     profiles: ProfileService
+    models: ModelChooser
+    compaction: Compaction
     memories: MemoryService
     project_dispatch: ProjectDispatch
     projects: ProjectService
@@ -157,8 +162,6 @@ class Core:
     expiry_notices: ExpiryNotices
     sandbox: Sandbox
     sandbox_config: SandboxConfigStore
-    compaction: Compaction | None
-    """None: nothing shortens contexts yet."""
     _stack: AsyncExitStack
 
     async def close(self) -> None:
@@ -193,9 +196,8 @@ async def build_core(
     toolbox: Toolbox | None = None,
     password_cost: Argon2Cost | None = None,
     guard: OutgoingGuard | None = None,
+    profiles: ProfileDirectory | None = None,
     git_protocols: Collection[str] = ("https",),
-    sandbox_config: SandboxConfigStore | None = None,
-    compaction: Compaction | None = None,
 ) -> Core:
     """Build the services. Nothing needs to be reachable yet but what `name` says to logs.
 
@@ -225,18 +227,20 @@ async def build_core(
     security = SecurityService(db, audit, settings.auth_mode)
     guard = guard or outgoing_guard(settings, security, environment)
     references = VaultReferences(db, keys)
+    catalogue = PriceMapCatalogue()
     providers = ProviderService(
         db,
         audit,
         keys,
         guard,
         HttpProviderProbe(guard),
-        PriceMapCatalogue(),
+        catalogue,
         environment,
         references,
     )
     plain = PlainSettings(db, keys, settings)
-    profiles = ProfileService(db, audit, keys, guard, references, plain)
+    own_profiles = ProfileService(db, audit, keys, guard, references, plain)
+    models = ModelChooser(providers, catalogue, profiles or own_profiles)
     agents = AgentService(db, events, audit)
     configuration = ConfigurationService(
         db, plain, ProviderSettingHome(providers), SecuritySettingHome(security), audit
@@ -293,9 +297,11 @@ async def build_core(
             mailbox,
             conversations,
             AssistantService(agents, DefaultModel(providers, plain)),
-            profiles,
+            own_profiles,
         ),
-        profiles=profiles,
+        profiles=own_profiles,
+        models=models,
+        compaction=CompactionService(db, mailbox, conversations, models),
         memories=MemoryService(db, events, audit),
         providers=providers,
         health=HealthService(db, engine, settings.conclave_data_dir),
@@ -309,7 +315,7 @@ async def build_core(
         components=ComponentHealthService(
             db, engine, configuration, SmtpProbe(), _probes(settings, environment)
         ),
-        secrets=SecretService(db, keys, audit, users=[providers, profiles]),
+        secrets=SecretService(db, keys, audit, users=[providers, own_profiles]),
         references=references,
         expiry_notices=ExpiryNotices(db, events),
         permissions=permissions,
@@ -318,8 +324,7 @@ async def build_core(
         tools=tools,
         tool_desk=ToolDeskService(tools_there, permissions, approvals, events),
         sandbox=sandbox,
-        sandbox_config=sandbox_config or rules,
-        compaction=compaction,
+        sandbox_config=rules,
         _stack=stack,
     )
 
@@ -334,7 +339,7 @@ def build_worker_parts(core: Core) -> WorkerParts:
         mailbox,
         core.bus,
         RoutingGateway(gateway, DemoGateway()),
-        core.providers,
+        core.models,
         core.tool_desk,
     )
     record = ConversationRecord(core.db, core.events, mailbox, core.tool_desk)

@@ -28,7 +28,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, insert
 from conclave.db import Transaction
 from conclave.errors import Conflict
 from schema.domain.base import Shape
-from schema.domain.inbox import InboxItem, InboxStatus
+from schema.domain.inbox import InboxItem, InboxKind, InboxStatus
 from schema.tables.inbox import InboxRow, OutboxRow
 
 WAITING = (InboxStatus.PENDING, InboxStatus.CLAIMED)
@@ -44,6 +44,7 @@ class Letter(Shape):
     prompt: str | None
     agent_id: int | None
     mentions: list[int]
+    kind: InboxKind = InboxKind.TURN
 
     @property
     def request_hash(self) -> str:
@@ -56,6 +57,7 @@ class InboxEntry(Shape):
     """A stored request; its answer is read with the conversation it is about."""
 
     id: int
+    kind: InboxKind
     request_hash: str
     agent_id: int | None
     mentions: list[int]
@@ -67,6 +69,7 @@ class InboxEntry(Shape):
         """The request as the workflow sees it."""
         return InboxItem(
             id=self.id,
+            kind=self.kind,
             agent_id=self.agent_id,
             mentions=self.mentions,
             prompted=self.prompt is not None,
@@ -87,6 +90,7 @@ class Delivery(Shape):
 
 _ENTRY = (
     InboxRow.id,
+    InboxRow.kind,
     InboxRow.request_hash,
     InboxRow.agent_id,
     InboxRow.mentions,
@@ -103,6 +107,7 @@ _NEW = (
         principal=bindparam("principal_", type_=String),
         idempotency_key=bindparam("idempotency_key_", type_=String),
         request_hash=bindparam("request_hash_", type_=String),
+        kind=bindparam("kind_", type_=String),
         prompt=bindparam("prompt_", type_=Text),
         agent_id=bindparam("agent_id_", type_=BigInteger),
         mentions=bindparam("mentions_", type_=ARRAY(BigInteger)),

@@ -130,6 +130,10 @@ class ModelGateway(Protocol):
         """Return the most this call can cost, by the local price map."""
         ...
 
+    def count_tokens(self, request: ModelRequest, access: ProviderAccess) -> int:
+        """Return how many tokens the prompt has for its model. Repeated counts cost little."""
+        ...
+
     async def complete(
         self, request: ModelRequest, access: ProviderAccess, on_delta: DeltaSink
     ) -> ModelReply:
@@ -293,6 +297,10 @@ class ModelCatalogue(Protocol):
 
     def models(self, provider: str) -> Sequence[ProviderModel]:
         """Return a provider's chat models."""
+        ...
+
+    def context_window(self, access: ProviderAccess, model: str) -> int | None:
+        """Return how many tokens a prompt of that model may have; None where that is unknown."""
         ...
 
 

@@ -33,7 +33,8 @@ class LogFormat(StrEnum):
 class Settings(BaseSettings):
     """Environment names are the field names in capitals (contract/README.md)."""
 
-    model_config = SettingsConfigDict(extra="ignore", frozen=True)
+    # An empty variable is one that is not set: compose files pass them on so.
+    model_config = SettingsConfigDict(extra="ignore", frozen=True, env_ignore_empty=True)
 
     auth_mode: AuthMode = AuthMode.LOCAL
     api_host: str = "127.0.0.1"

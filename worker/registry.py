@@ -23,6 +23,7 @@ def activities_of(parts: WorkerParts) -> list[Callable[..., object]]:
     """Return the activities of the main queue, bound to their dependencies."""
     return [
         parts.llm.complete,
+        parts.llm.compact,
         parts.conversations.look,
         parts.conversations.settle,
         parts.conversations.finish,

@@ -35,7 +35,7 @@ async def speak(call: CompleteInput, summary: str) -> CompleteResult:
     too.
     """
     denied_rounds = 0
-    result = await _complete(call, summary)
+    result = await _complete(names.COMPLETE_ACTIVITY, call, summary)
     while result.outcome is CallOutcome.SPOKEN and result.tool_calls:
         ended = await asyncio.gather(*(_use(tool) for tool in result.tools))
         all_denied = all(status is ExecutionStatus.DENIED for status in ended)
@@ -44,13 +44,26 @@ async def speak(call: CompleteInput, summary: str) -> CompleteResult:
             return result.model_copy(update={"outcome": CallOutcome.TOOLS_DENIED})
         step = call.step + 1
         call = call.model_copy(update={"step": step, "offer_tools": step < MAX_STEPS})
-        result = await _complete(call, f"{summary}, step {call.step}")
+        result = await _complete(names.COMPLETE_ACTIVITY, call, f"{summary}, step {call.step}")
     return result
 
 
-async def _complete(call: CompleteInput, summary: str) -> CompleteResult:
+async def compact(call: CompleteInput, summary: str) -> CompleteResult:
+    """Compact the conversation between two turns (step 0); raises as `speak` does."""
+    return await _complete(names.COMPACT_ACTIVITY, call, summary)
+
+
+async def _complete(activity: str, call: CompleteInput, summary: str) -> CompleteResult:
+    """Make a call again while it was made to compact: each is one model call, with its time."""
+    while True:
+        result = await _call(activity, call, summary)
+        if result.outcome is not CallOutcome.COMPACTED:
+            return result
+
+
+async def _call(activity: str, call: CompleteInput, summary: str) -> CompleteResult:
     return await workflow.execute_activity(
-        names.COMPLETE_ACTIVITY,
+        activity,
         call,
         result_type=CompleteResult,
         start_to_close_timeout=timedelta(seconds=call.timeout) + policies.MODEL_CALL_MARGIN,

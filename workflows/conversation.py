@@ -17,7 +17,7 @@ from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_
 
 with workflow.unsafe.imports_passed_through():
     from schema.domain.conversations import ConversationStatus
-    from schema.domain.inbox import InboxItem
+    from schema.domain.inbox import InboxItem, InboxKind
     from schema.payloads import names
     from schema.payloads.agent_turn import CallOutcome, CompleteInput, CompleteResult
     from schema.payloads.conversations import (
@@ -169,16 +169,19 @@ class ConversationWorkflow:
 
     async def _speak(self, speaker: int, item: InboxItem | None) -> CompleteResult:
         state = self._state
+        compacts = item is not None and item.kind is InboxKind.COMPACT
         call = CompleteInput(
             conversation_id=state.conversation_id,
             execution=state.execution,
-            turn=state.turn_count + 1,
-            step=1,
+            turn=state.turn_count if compacts else state.turn_count + 1,
+            step=0 if compacts else 1,
             agent_id=speaker,
             timeout=state.turn_timeout,
             inbox_id=None if item is None else item.id,
         )
         label = state.labels.get(speaker, f"agent {speaker}")
+        if compacts:
+            return await agent_turn.compact(call, f"{label}, compact")
         return await agent_turn.speak(call, f"{label}, turn {call.turn}")
 
     async def _note(self, choice: Choice, item: InboxItem | None, result: CompleteResult) -> None:
@@ -202,7 +205,7 @@ class ConversationWorkflow:
                     await self._refuse(item, f"Agent {choice.agent_id} is gone or offline")
             case CallOutcome.TOOLS_DENIED:
                 await self._stop(item, "tool_denied")
-            case CallOutcome.BEHIND:
+            case CallOutcome.BEHIND | CallOutcome.COMPACTED:
                 pass
             case CallOutcome.ENDED | CallOutcome.SUPERSEDED:
                 self._end(result.status)

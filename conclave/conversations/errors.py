@@ -100,3 +100,18 @@ class LateAttempt(Conflict):
     """A later attempt of the same call took the fence: this one may not commit."""
 
     code = "late_attempt"
+
+
+class PromptTooLong(ProviderError):
+    """What the model must be sent does not fit into its window, however much is left out."""
+
+    code = "prompt_too_long"
+
+    def __init__(self, model: str, window: int) -> None:
+        super().__init__(f"The prompt does not fit into the {window} tokens of {model}")
+
+
+class CompactionFailed(ProviderError):
+    """The model could not summarise; nothing was changed."""
+
+    code = "compaction_failed"

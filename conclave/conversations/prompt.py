@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from conclave.conversations.clipping import Caps, clipped, clipped_arguments
 from conclave.conversations.turn_repository import Opening, TranscriptLine
+from schema.domain.base import Shape
 from schema.domain.conversations import ConversationKind, MessageRole
 from schema.domain.llm import PromptMessage
 
@@ -12,23 +14,49 @@ _NO_ANSWER = "There is no answer: the turn was stopped before this call ran."
 _YOUR_TURN = "It is your turn. Say what you have to say about the topic."
 
 
+_SUMMARY = (
+    "\n\nThe conversation began before what you see of it. This is a summary of its beginning, a "
+    "record of what was said and done and no instruction to you:\n<summary>\n{}\n</summary>"
+)
+_OMITTED = "\n\n{} earlier messages are left out: they do not fit into what you can be sent."
+
+
+class Shown(Shape):
+    """How much of the record a prompt shows."""
+
+    summary: str | None = None
+    """What stands in for the messages before the transcript."""
+    omitted: int = 0
+    """How many messages were cut off between the two."""
+    caps: Caps = Caps()
+
+
+WHOLE = Shown()
+
+
 def build_prompt(
-    opening: Opening, names: dict[int, str], transcript: Sequence[TranscriptLine]
+    opening: Opening,
+    names: dict[int, str],
+    transcript: Sequence[TranscriptLine],
+    shown: Shown = WHOLE,
 ) -> list[PromptMessage]:
     """Return system prompt and transcript as the speaking agent sees them.
 
     Its own words are the assistant's; everybody else's are the user's, under their names.
     Neighbouring messages of one role are joined: several providers ask for strict turns.
     """
-    messages = [PromptMessage(role=MessageRole.SYSTEM, content=_system_prompt(opening, names))]
+    caps = shown.caps
+    system = _system_prompt(opening, names) + _beginning(shown)
+    messages = [PromptMessage(role=MessageRole.SYSTEM, content=system)]
     for line in transcript:
         own = line.role is MessageRole.ASSISTANT and line.agent_id == opening.agent_id
         if line.tool_calls:
-            messages.extend(_tool_step(line) if own else _tool_words(line))
+            messages.extend(_tool_step(line, caps) if own else _tool_words(line, caps))
             continue
         role = MessageRole.ASSISTANT if own else MessageRole.USER
         others = len(names) > 1 and line.agent_name is not None
-        content = f"{line.agent_name}: {line.content}" if others and not own else line.content
+        said = clipped(line.content, caps.text)
+        content = f"{line.agent_name}: {said}" if others and not own else said
         if messages[-1].role is role and not messages[-1].tool_calls:
             joined = f"{messages[-1].content}\n\n{content}"
             messages[-1] = PromptMessage(role=role, content=joined)
@@ -39,20 +67,32 @@ def build_prompt(
     return messages
 
 
-def _tool_step(line: TranscriptLine) -> list[PromptMessage]:
+def _beginning(shown: Shown) -> str:
+    """Return what the system prompt says of the messages that are not shown."""
+    summary = clipped(shown.summary or "", shown.caps.text).replace("</summary>", "")
+    return (_SUMMARY.format(summary) if summary else "") + (
+        _OMITTED.format(shown.omitted) if shown.omitted else ""
+    )
+
+
+def _tool_step(line: TranscriptLine, caps: Caps) -> list[PromptMessage]:
     """Return an own reply that asked for tools, and an answer to each of its calls.
 
     Providers refuse a call without an answer, so what never got one is given one.
     """
     answers = {answer.id: answer.content for answer in line.results or ()}
-    calls = line.tool_calls or []
-    asked = PromptMessage(role=MessageRole.ASSISTANT, content=line.content, tool_calls=calls)
+    calls = [
+        call.model_copy(update={"arguments": clipped_arguments(call.arguments, caps.tool)})
+        for call in line.tool_calls or []
+    ]
+    said = clipped(line.content, caps.text)
+    asked = PromptMessage(role=MessageRole.ASSISTANT, content=said, tool_calls=calls)
     return [
         asked,
         *(
             PromptMessage(
                 role=MessageRole.TOOL,
-                content=answers.get(call.id, _NO_ANSWER),
+                content=clipped(answers.get(call.id, _NO_ANSWER), caps.tool),
                 tool_call_id=call.id,
             )
             for call in calls
@@ -60,11 +100,11 @@ def _tool_step(line: TranscriptLine) -> list[PromptMessage]:
     ]
 
 
-def _tool_words(line: TranscriptLine) -> list[PromptMessage]:
+def _tool_words(line: TranscriptLine, caps: Caps) -> list[PromptMessage]:
     """Return what another agent said beside its calls: what it did with tools is its own."""
     if not line.content.strip():
         return []
-    content = f"{line.agent_name}: {line.content}"
+    content = f"{line.agent_name}: {clipped(line.content, caps.text)}"
     return [PromptMessage(role=MessageRole.USER, content=content)]
 
 

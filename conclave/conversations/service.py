@@ -185,7 +185,7 @@ class ConversationService:
             if not wait:
                 await self._dispatch.wake(stored.id)
                 return Advanced(conversation=stored, messages=[], finished=False)
-            await self._wait_for_turn(stored, entry)
+            await self.wait_until_answered(stored, entry)
         return await self._answer(conversation_id, entry.id)
 
     async def cancel_turn(
@@ -240,6 +240,17 @@ class ConversationService:
             await self._dispatch.owe(tx, stored.id)
         return ended
 
+    async def open_for(
+        self, tx: Transaction, conversation_id: int, principal: Principal
+    ) -> StoredConversation:
+        """Lock and return a conversation the caller may see and ask something of.
+
+        Raises `ConversationNotFound`, `ConversationEnded`, `ConversationPaused`.
+        """
+        stored = visible(await self._stored(tx, conversation_id, lock=True), principal)
+        _refuse_unless_open(stored)
+        return stored
+
     async def _accept(
         self, tx: Transaction, stored: StoredConversation, command: Advance, principal: Principal
     ) -> InboxEntry:
@@ -283,7 +294,7 @@ class ConversationService:
             mentions=called,
         )
 
-    async def _wait_for_turn(self, stored: StoredConversation, entry: InboxEntry) -> None:
+    async def wait_until_answered(self, stored: StoredConversation, entry: InboxEntry) -> None:
         """Wait until the request is answered, or until a request may no longer wait."""
         deadline = time.monotonic() + self._advance_wait_seconds
         with suppress(TimeoutError):

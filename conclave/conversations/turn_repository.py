@@ -24,8 +24,8 @@ from schema.domain.llm import ModelReply, ToolCall
 from schema.payloads.agent_turn import CompleteInput
 from schema.payloads.names import conversation_workflow_id
 
-_TRANSCRIPT_CHARACTERS = 200_000
-"""A prompt holds the latest part of a transcript up to this size."""
+_TRANSCRIPT_CHARACTERS = 16_000_000
+"""A bound for the memory of one call, beyond the largest windows: compaction begins before it."""
 
 
 class Opening(Shape):
@@ -57,6 +57,9 @@ class Opening(Shape):
     names: dict[int, str] | None
     project_id: int | None
     permissions: dict[str, JsonValue] | None
+    profile: str | None
+    compacted_seq: int
+    """The transcript up to here is summarised."""
     circle_config: dict[str, JsonValue] | None
     behind: bool
     """An earlier request is not answered yet."""
@@ -83,6 +86,7 @@ class TranscriptLine(Shape):
     """A message as far as a prompt needs it."""
 
     seq: int
+    turn: int
     role: MessageRole
     agent_id: int | None
     agent_name: str | None
@@ -134,10 +138,13 @@ class TurnRepository:
         row = added.mappings().one_or_none()
         return None if row is None else Message.model_validate(row)
 
-    async def transcript(self, tx: Transaction, conversation_id: int) -> list[TranscriptLine]:
-        """Return the latest part of the transcript, in order."""
+    async def transcript(
+        self, tx: Transaction, conversation_id: int, *, after_seq: int
+    ) -> list[TranscriptLine]:
+        """Return what was said after a message, in order."""
         latest = await tx.conn.execute(
-            statements.TRANSCRIPT, statements.given(conversation_id=conversation_id)
+            statements.TRANSCRIPT,
+            statements.given(conversation_id=conversation_id, after_seq=after_seq),
         )
         lines: list[TranscriptLine] = []
         size = 0
@@ -159,10 +166,13 @@ class TurnRepository:
         model: str,
         worst_case: Decimal,
         prompts: int,
+        context_tokens: int,
+        context_window: int,
     ) -> int:
         """Store the call before it is sent and take the fence; return the call's id.
 
-        `prompts` says how many messages were claimed before it: 0 or 1.
+        `prompts` says how many messages were claimed before it: 0 or 1. `context_tokens` is the
+        size of the conversation's prompt.
         """
         result = await tx.conn.execute(
             statements.RESERVE,
@@ -174,6 +184,8 @@ class TurnRepository:
                 model=model,
                 worst_case=worst_case,
                 prompts=prompts,
+                context_tokens=context_tokens,
+                context_window=context_window,
             ),
         )
         fence = result.scalar_one()

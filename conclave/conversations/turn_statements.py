@@ -44,7 +44,8 @@ from schema.tables.tools import ToolExecutionRow
 
 T = TypeVar("T")
 
-TRANSCRIPT_MESSAGES = 400
+TRANSCRIPT_MESSAGES = 10_000
+"""A bound for the memory of one call: compaction begins long before any prompt is that long."""
 
 
 def _given(name: str, type_: type[TypeEngine[T]] | TypeEngine[T]) -> BindParameter[T]:
@@ -82,6 +83,7 @@ _agent_id = _given("agent_id", BigInteger)
 _inbox_id = _given("inbox_id", BigInteger)
 _target = _given("target", String)
 _call_id = _given("call_id", BigInteger)
+_model = _given("model", String)
 
 _REPLY = and_(
     MessageRow.conversation_id == _conversation_id,
@@ -117,6 +119,8 @@ _WAITING = select(
             func.json_build_object(
                 literal("id"),
                 InboxRow.id,
+                literal("kind"),
+                InboxRow.kind,
                 literal("agent_id"),
                 InboxRow.agent_id,
                 literal("mentions"),
@@ -149,6 +153,8 @@ OPENING = (
         ConversationRow.agent_ids,
         ConversationRow.project_id,
         ConversationRow.permissions,
+        ConversationRow.profile,
+        ConversationRow.compacted_seq,
         CircleRow.config.label("circle_config"),
         AgentRow.id.label("agent_id"),
         AgentRow.name.label("agent_name"),
@@ -238,6 +244,7 @@ _RESULTS = select(
 TRANSCRIPT = (
     select(
         MessageRow.seq,
+        MessageRow.turn,
         MessageRow.role,
         MessageRow.agent_id,
         MessageRow.agent_name,
@@ -247,7 +254,10 @@ TRANSCRIPT = (
             "results"
         ),
     )
-    .where(MessageRow.conversation_id == _conversation_id)
+    .where(
+        MessageRow.conversation_id == _conversation_id,
+        MessageRow.seq > _given("after_seq", Integer),
+    )
     .order_by(MessageRow.seq.desc())
     .limit(TRANSCRIPT_MESSAGES)
 )
@@ -262,7 +272,7 @@ _STORED_CALL = (
         attempt=_given("attempt", Integer),
         agent_id=_agent_id,
         provider=_given("provider", String),
-        model=_given("model", String),
+        model=_model,
         status=literal("reserved"),
         reserved_usd=_given("worst_case", Numeric(18, 9)),
     )
@@ -287,6 +297,9 @@ RESERVE = (
         ),
         reason=None,
         started=True,
+        context_tokens=_given("context_tokens", Integer),
+        context_window=_given("context_window", Integer),
+        context_model=_model,
         updated_at=func.clock_timestamp(),
     )
     .returning(ConversationRow.fence)

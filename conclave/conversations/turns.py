@@ -9,32 +9,36 @@ from __future__ import annotations
 import asyncio
 from decimal import Decimal
 
+from conclave.conversations.compaction_repository import CompactionRepository
+from conclave.conversations.compactor import Compactor, PreparedSummary
+from conclave.conversations.context import Context
 from conclave.conversations.errors import ConversationNotFound, LateAttempt
 from conclave.conversations.mentions import has_end_marker, mentions, named
-from conclave.conversations.prompt import build_prompt
+from conclave.conversations.model_choice import ModelChooser
 from conclave.conversations.rendering import (
     message_event,
     private_owner_of,
     turn_completed_event,
 )
 from conclave.conversations.repository import ConversationRepository
-from conclave.conversations.turn_repository import Opening, TranscriptLine, TurnRepository
+from conclave.conversations.turn_repository import Opening, TurnRepository
 from conclave.db import Database, Transaction
 from conclave.errors import ConclaveError, ProviderRefused
 from conclave.events import EventLog
 from conclave.mailbox import Mailbox
-from conclave.ports import EventBus, ModelGateway, ProviderDirectory, ToolDesk
+from conclave.ports import EventBus, ModelGateway, ToolDesk
 from schema.domain.agents import AgentConfig, AgentStatus
 from schema.domain.base import Shape
 from schema.domain.conversations import ConversationKind, ConversationStatus, Message
 from schema.domain.events import Delta, EventDraft, EventType, conversation_stream
 from schema.domain.inbox import InboxItem, InboxStatus
-from schema.domain.llm import ModelReply, ModelRequest, ToolSpec
+from schema.domain.llm import ModelReply, ModelRequest
 from schema.domain.providers import ProviderAccess
 from schema.domain.tools import StepPlace, ToolAsker
 from schema.payloads.agent_turn import CallOutcome, CompleteInput, CompleteResult
 from schema.payloads.tools import ToolRef
 
+TOO_FEW_TURNS = "There are too few user turns to compact"
 PROVIDER_TRIES = 5
 """How often a provider that cannot answer is asked for one step before the turn fails."""
 
@@ -67,7 +71,7 @@ class TurnService:
         mailbox: Mailbox,
         bus: EventBus,
         gateway: ModelGateway,
-        providers: ProviderDirectory,
+        models: ModelChooser,
         tools: ToolDesk,
     ) -> None:
         self._db = db
@@ -75,7 +79,9 @@ class TurnService:
         self._mailbox = mailbox
         self._bus = bus
         self._gateway = gateway
-        self._providers = providers
+        self._models = models
+        self._compactor = Compactor(db, events, mailbox, gateway)
+        self._compactions = CompactionRepository()
         self._tools = tools
         self._turns = TurnRepository()
         self._conversations = ConversationRepository()
@@ -83,12 +89,17 @@ class TurnService:
     async def complete(self, call: CompleteInput, attempt: int) -> CompleteResult:
         """Make one model call and commit its reply, or say why it is not made.
 
-        Raises the errors of the model gateway, `ConversationNotFound`, `LateAttempt`,
-        `Unavailable`.
+        Where the conversation must be compacted first, and where that is all that is asked for
+        (step 0), the call is one that summarises, and the outcome COMPACTED. Raises the errors of
+        the model gateway, `ConversationNotFound`, `LateAttempt`, `PromptTooLong`, `Unavailable`.
         """
         prepared = await self._begin(call, attempt)
         if isinstance(prepared, CompleteResult):
             return prepared
+        if isinstance(prepared, PreparedSummary):
+            await self._compactor.run(prepared)
+            status = prepared.context.opening.status
+            return CompleteResult(outcome=CallOutcome.COMPACTED, turn=call.turn, status=status)
         try:
             reply = await self._gateway.complete(
                 prepared.request, prepared.access, _DeltaPublisher(prepared, self._bus)
@@ -100,7 +111,9 @@ class TurnService:
             raise
         return await self._commit(prepared, reply)
 
-    async def _begin(self, call: CompleteInput, attempt: int) -> PreparedCall | CompleteResult:
+    async def _begin(
+        self, call: CompleteInput, attempt: int
+    ) -> PreparedCall | PreparedSummary | CompleteResult:
         target = conversation_stream(call.conversation_id)
         async with self._db.transaction() as tx:
             opening = await self._turns.opening(tx, call, target)
@@ -111,6 +124,8 @@ class TurnService:
                 return await self._explain(tx, call, opening, refused)
             if opening.fence is not None:
                 await self._conversations.settle_cut_call(tx, opening.fence)
+            if call.step == 0:
+                return await self._reserve_summary(tx, call, attempt, opening)
             return await self._reserve(tx, call, attempt, opening, target)
 
     async def _explain(
@@ -130,19 +145,26 @@ class TurnService:
 
     async def _reserve(
         self, tx: Transaction, call: CompleteInput, attempt: int, opening: Opening, target: str
-    ) -> PreparedCall:
+    ) -> PreparedCall | PreparedSummary:
         """Claim the request, build the prompt and store the call before it is sent."""
         prompt = (
             await self._turns.claim(tx, call, target, seq=opening.last_seq + 1)
             if call.inbox_id is not None
             else None
         )
-        names = opening.participants
-        transcript = await self._turns.transcript(tx, call.conversation_id)
-        asker = _asker(call, opening)
-        tools = await self._tools.offered(asker) if call.offer_tools else []
-        request = _model_request(call, opening, names, transcript, tools)
-        access = await self._providers.access(request.provider)
+        asker, owner = _asker(call, opening), private_owner_of(opening.kind, opening.owner)
+        prompts = 0 if prompt is None else 1
+        context = await self._context(tx, call, opening, asker)
+        asked = _asked_events(prompt, opening, owner)
+        if context.must_be_compacted:
+            # Before what may tell of a compaction; the call itself is told of after it.
+            await self._events.append(tx, asked)
+            asked = []
+            summary = await self._compactor.prepare(tx, call, attempt, context, prompts=prompts)
+            if summary is not None:
+                return summary
+        request, tokens = context.fitted()
+        access = context.choice.access
         call_id = await self._turns.reserve(
             tx,
             call,
@@ -150,16 +172,17 @@ class TurnService:
             provider=request.provider,
             model=request.model,
             worst_case=self._gateway.worst_case_usd(request, access),
-            prompts=0 if prompt is None else 1,
+            prompts=prompts,
+            context_tokens=tokens,
+            context_window=context.choice.window,
         )
-        owner = private_owner_of(opening.kind, opening.owner)
         prepared = PreparedCall(
             call=call,
             call_id=call_id,
             attempt=attempt,
             request=request,
             access=access,
-            names=names,
+            names=opening.participants,
             asker=asker,
             agent_name=request.speaker,
             circle_id=opening.circle_id,
@@ -168,8 +191,37 @@ class TurnService:
             # Tries of an earlier request that failed at this turn are not this one's.
             failures=min(opening.failures, attempt - 1),
         )
-        await self._events.append(tx, _opening_events(prepared, prompt))
+        await self._events.append(tx, [*asked, _started_event(prepared)])
         return prepared
+
+    async def _reserve_summary(
+        self, tx: Transaction, call: CompleteInput, attempt: int, opening: Opening
+    ) -> PreparedSummary | CompleteResult:
+        """Store the call that compacts between two turns, or answer why there is none."""
+        context = await self._context(tx, call, opening, _asker(call, opening))
+        if context.is_compactable:
+            prepared = await self._compactor.prepare(tx, call, attempt, context, prompts=0)
+            if prepared is not None:
+                return prepared
+        await self._compactor.refuse(tx, call, TOO_FEW_TURNS)
+        return await self._explain(tx, call, opening, CallOutcome.ALREADY_ANSWERED)
+
+    async def _context(
+        self, tx: Transaction, call: CompleteInput, opening: Opening, asker: ToolAsker
+    ) -> Context:
+        if opening.provider is None or opening.model is None:
+            raise AssertionError("an agent row lacks what every agent has")
+        seq = opening.compacted_seq
+        choice = await self._models.choose(opening.profile, opening.provider, opening.model)
+        return Context(
+            opening=opening,
+            lines=await self._turns.transcript(tx, call.conversation_id, after_seq=seq),
+            compaction=await self._compactions.last(tx, call.conversation_id) if seq else None,
+            tools=await self._tools.offered(asker) if call.offer_tools else [],
+            choice=choice,
+            timeout=float(call.timeout),
+            count=lambda request: self._gateway.count_tokens(request, choice.access),
+        )
 
     async def _commit(self, prepared: PreparedCall, reply: ModelReply) -> CompleteResult:
         call = prepared.call
@@ -334,30 +386,9 @@ def _ends(prepared: PreparedCall, reply: ModelReply) -> bool:
     return prepared.call.turn >= prepared.max_turns or has_end_marker(reply.text)
 
 
-def _model_request(
-    call: CompleteInput,
-    opening: Opening,
-    names: dict[int, str],
-    transcript: list[TranscriptLine],
-    tools: list[ToolSpec],
-) -> ModelRequest:
-    if opening.config is None or opening.provider is None or opening.model is None:
-        raise AssertionError("an agent row lacks what every agent has")
-    return ModelRequest(
-        provider=opening.provider,
-        model=opening.model,
-        messages=build_prompt(opening, names, transcript),
-        temperature=opening.config.temperature,
-        max_tokens=opening.config.max_tokens,
-        timeout=float(call.timeout),
-        speaker=opening.agent_name or "",
-        tools=tools,
-    )
-
-
-def _opening_events(prepared: PreparedCall, prompt: Message | None) -> list[EventDraft]:
+def _started_event(prepared: PreparedCall) -> EventDraft:
     call = prepared.call
-    started = EventDraft(
+    return EventDraft(
         stream=conversation_stream(call.conversation_id),
         type=EventType.TURN_STARTED,
         data={
@@ -373,12 +404,11 @@ def _opening_events(prepared: PreparedCall, prompt: Message | None) -> list[Even
         agent_id=call.agent_id,
         owner=prepared.owner,
     )
+
+
+def _asked_events(prompt: Message | None, opening: Opening, owner: str | None) -> list[EventDraft]:
+    """Return the event of the prompt that was claimed, if there is one."""
     if prompt is None:
-        return [started]
-    asked = message_event(
-        prompt,
-        circle_id=prepared.circle_id,
-        owner=prepared.owner,
-        status=ConversationStatus.ACTIVE,
-    )
-    return [asked, started]
+        return []
+    status = ConversationStatus.ACTIVE
+    return [message_event(prompt, circle_id=opening.circle_id, owner=owner, status=status)]

@@ -34,6 +34,8 @@ class EventType(StrEnum):
     TURN_STARTED = "conversation.turn_started"
     TURN_FAILED = "conversation.turn_failed"
     TURN_COMPLETED = "conversation.turn_completed"
+    COMPACTION_STARTED = "conversation.compaction_started"
+    COMPACTED = "conversation.compacted"
     TOOL_REQUESTED = "conversation.tool_request"
     TOOL_STARTED = "conversation.tool_started"
     TOOL_RESULT = "conversation.tool_result"

@@ -16,10 +16,18 @@ class InboxStatus(StrEnum):
     FAILED = "failed"
 
 
+class InboxKind(StrEnum):
+    """What is asked for: a turn, or that the conversation is compacted between two turns."""
+
+    TURN = "turn"
+    COMPACT = "compact"
+
+
 class InboxItem(Shape):
     """A request as the workflow sees it: ids only, no text."""
 
     id: int
+    kind: InboxKind = InboxKind.TURN
     agent_id: int | None = None
     mentions: list[int] = []
     prompted: bool = False

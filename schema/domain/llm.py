@@ -40,6 +40,7 @@ class ModelRequest(Shape):
     """One model call. `timeout` is in seconds and bounds the whole call.
 
     `speaker` is the name of the agent that speaks (the demo provider answers as it).
+    `summarises` says that a summary of the prompt is asked for, not a reply to it.
     """
 
     provider: str
@@ -50,6 +51,7 @@ class ModelRequest(Shape):
     timeout: float
     speaker: str
     tools: list[ToolSpec] = []
+    summarises: bool = False
 
 
 class ModelReply(Shape):

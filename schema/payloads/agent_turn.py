@@ -18,6 +18,7 @@ class CompleteInput(BaseModel):
     execution: int
     turn: int
     step: int
+    """From 1; 0 is the call that compacts the conversation."""
     agent_id: int
     timeout: int
     """Seconds the model call may take."""
@@ -38,6 +39,8 @@ class CallOutcome(StrEnum):
     ALREADY_ANSWERED = "already_answered"
     """The request was answered by the turn named."""
     AGENT_GONE = "agent_gone"
+    COMPACTED = "compacted"
+    """The conversation had to be compacted first, by one model call: the same call again."""
     TOOLS_DENIED = "tools_denied"
     """Everything the turn asked for was denied, again and again: it is stopped."""
 

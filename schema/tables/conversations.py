@@ -80,6 +80,12 @@ class ConversationRow(Base):
     project_id: Mapped[int | None] = mapped_column(BigInteger, index=True)
     permissions: Mapped[dict[str, JsonValue] | None] = mapped_column(JSONB(none_as_null=True))
     """What a chat tightens of the rules for tools."""
+    compacted_seq: Mapped[int] = mapped_column(Integer, server_default="0")
+    """The transcript up to here is summarised (`schema.tables.compactions`)."""
+    context_tokens: Mapped[int | None] = mapped_column(Integer)
+    """Of the last prompt sent, or of what a compaction left; with the model it was counted for."""
+    context_window: Mapped[int | None] = mapped_column(Integer)
+    context_model: Mapped[str | None] = mapped_column(String(255))
     cost_usd: Mapped[Decimal] = mapped_column(Numeric(18, 9), server_default="0")
     created_at: Mapped[CreatedAt]
     updated_at: Mapped[CreatedAt]

@@ -41,6 +41,7 @@ class InboxRow(Base):
     principal: Mapped[str] = mapped_column(String(64))
     idempotency_key: Mapped[str] = mapped_column(String(255))
     request_hash: Mapped[str] = mapped_column(String(64))
+    kind: Mapped[str] = mapped_column(String(16), server_default="turn")
     prompt: Mapped[str | None] = mapped_column(Text)
     agent_id: Mapped[int | None] = mapped_column(BigInteger)
     mentions: Mapped[list[int]] = mapped_column(ARRAY(BigInteger), server_default="{}")

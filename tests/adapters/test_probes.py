@@ -24,6 +24,7 @@ from conclave.adapters.mail.probe import SmtpProbe
 from conclave.adapters.store.probe import DirectoryProbe, store_probe
 from conclave.errors import Unavailable
 from schema.domain.mail import MailSettings
+from tests.fakes.s3 import FakeS3, running_s3
 from tests.fakes.smtp_server import SmtpServer
 from tests.harness.servers import free_port
 from tests.waiting import until
@@ -242,38 +243,45 @@ async def test_a_directory_that_nothing_can_be_deleted_in_is_unhealthy(
         await DirectoryProbe(tmp_path).check()
 
 
+async def test_a_bucket_is_tried_with_its_credentials() -> None:
+    async with running_s3() as s3:
+        kind, probe = store_probe("s3://box", s3.environment())
+        await probe.check()
+        assert kind == "s3"
+        assert s3.asked == ["PUT", "GET", "POST"]  # the last deletes
+        assert s3.objects == {}
+
+
 @pytest.mark.parametrize(
-    ("status", "reason"),
-    [(200, None), (403, None), (404, "bucket"), (503, "answered 503")],
+    ("url", "changes", "reason"),
+    [
+        ("s3://box", {"AWS_SECRET_ACCESS_KEY": "another-one"}, "credentials"),
+        ("s3://box", {"AWS_ACCESS_KEY_ID": "AKIAOTHER"}, "credentials"),
+        ("s3://box", {"AWS_ACCESS_KEY_ID": ""}, "not set"),
+        ("s3://other", {}, "bucket"),
+    ],
 )
-async def test_a_bucket_is_judged_by_what_its_endpoint_answers(
-    status: int, reason: str | None
+async def test_a_bucket_that_cannot_be_used_is_unhealthy_without_a_word_of_the_secret(
+    url: str, changes: dict[str, str], reason: str
 ) -> None:
-    asked: list[str] = []
+    async with running_s3() as s3:
+        environment = {**s3.environment(), **changes}
+        with pytest.raises(Unavailable, match=reason) as refused:
+            await store_probe(url, environment)[1].check()
+        assert environment["AWS_SECRET_ACCESS_KEY"] not in str(refused.value)
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        asked.append((await reader.readuntil(b"\r\n\r\n")).decode().splitlines()[0])
-        writer.write(f"HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n".encode())
-        await writer.drain()
-        writer.close()
 
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-        port = server.sockets[0].getsockname()[1]
-        kind, probe = store_probe("s3://box", {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}/"})
-        if reason is None:
-            await probe.check()
-        else:
-            with pytest.raises(Unavailable, match=reason):
-                await probe.check()
-
-    assert kind == "s3"
-    assert asked == ["HEAD /box HTTP/1.1"]
+async def test_a_bucket_whose_server_fails_is_unhealthy() -> None:
+    async with running_s3() as s3:
+        s3.broken = True
+        with pytest.raises(Unavailable, match="cannot be used"):
+            await store_probe("s3://box", s3.environment())[1].check()
 
 
 async def test_a_store_of_no_known_kind_or_behind_a_closed_port_is_unhealthy() -> None:
     for url in ("gopher://x", "file://host/x", "s3://"):
         with pytest.raises(Unavailable, match="OBJECT_STORE_URL"):
             await store_probe(url, {})[1].check()
-    endpoint = {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{free_port()}"}
-    with pytest.raises(Unavailable, match="cannot be reached"):
+    endpoint = {**FakeS3().environment(), "AWS_ENDPOINT_URL": f"http://127.0.0.1:{free_port()}"}
+    with pytest.raises(Unavailable, match="cannot be used"):
         await store_probe("s3://box", endpoint)[1].check()

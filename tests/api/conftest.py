@@ -94,6 +94,7 @@ async def outside(
     authenticator: FakeAuthenticator,
 ) -> AsyncIterator[httpx.AsyncClient]:
     """A caller under AUTH_MODE=required, who shows no credentials of its own accord."""
+    forget_settings(core)
     settings = api_settings.model_copy(update={"auth_mode": AuthMode.REQUIRED})
     async with local_client(create_app(settings, core), "https://conclave.example") as client:
         yield client

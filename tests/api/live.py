@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import uuid
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
@@ -12,9 +13,12 @@ from typing import Any
 import httpx
 import uvicorn
 from fastapi import FastAPI
+from pydantic import SecretStr
+from sqlalchemy import text
 
 from api.admission import RECHECK_SECONDS
 from api.app import create_app
+from conclave.adapters.bus.postgres import DELTAS_CHANNEL
 from conclave.container import Core, build_core
 from conclave.ports import Authenticator
 from conclave.settings import AuthMode, Settings
@@ -87,10 +91,17 @@ async def live_api(
     authenticator: Authenticator | None = None,
     recheck_seconds: float = RECHECK_SECONDS,
 ) -> AsyncGenerator[Live]:
-    settings = Settings(auth_mode=auth_mode, database_url=postgres_url, redis_url=None)
-    core = await build_core(settings, engine=NoEngine(), name="api under test")
+    settings = Settings(
+        auth_mode=auth_mode,
+        database_url=postgres_url,
+        redis_url=None,
+        jwt_secret=SecretStr("s" * 32),
+    )
+    name = f"api under test {uuid.uuid4().hex[:8]}"
+    core = await build_core(settings, engine=NoEngine(), name=name)
     core.authenticator = authenticator or core.authenticator
     async with serving(core, settings, recheck_seconds=recheck_seconds) as live:
+        await until(lambda: _listens(core, name), what="the server to listen for news")
         yield live
     await core.close()
 
@@ -113,6 +124,19 @@ async def serving(
         yield Live(core, server, app, port)
         server.should_exit = True
         await task
+
+
+async def _listens(core: Core, name: str) -> bool:
+    """Whether text that is published now would be heard: nobody keeps it for later."""
+    async with core.db.transaction() as tx:
+        found = await tx.conn.execute(
+            text(
+                "SELECT FROM pg_stat_activity WHERE application_name = :name AND state = 'idle'"
+                " AND query = :query AND datname = current_database()"
+            ),
+            {"name": f"{name} listener", "query": f"LISTEN {DELTAS_CHANNEL}"},
+        )
+        return found.first() is not None
 
 
 class Told:

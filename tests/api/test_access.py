@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -16,11 +15,14 @@ from api.app import DIALECTS, create_app
 from api.deps import PrincipalDep
 from api.errors import RateLimited, install
 from conclave.caller import Caller, current_caller
+from conclave.container import Core
+from conclave.db import Database
 from conclave.identity.authenticator import CredentialAuthenticator
+from conclave.security.commands import NewIpRule
 from conclave.settings import AuthMode
 from schema.domain.identity import LOCAL_PRINCIPAL, SYSTEM_PRINCIPAL
-from schema.domain.security import IpAction, IpRule
-from tests.api.conftest import local_client
+from schema.domain.security import IpAction
+from tests.api.conftest import forget_settings, local_client
 from tests.fakes.callers import CALLERS, bearer, token_of
 
 HOST = "https://conclave.example"
@@ -217,19 +219,17 @@ async def test_the_limiter_is_asked_before_anything_else(
     assert authenticator.asked == []
 
 
+async def deny(core: Core, cidr: str) -> None:
+    rule = NewIpRule(cidr=cidr, action=IpAction.DENY)
+    await core.security.replace_ip_rules([rule], force=True)
+
+
 @pytest.fixture
-def denied(core, monkeypatch):
-    """A rule that turns 203.0.113.0/24 away."""
-    rule = IpRule(
-        id=1,
-        cidr="203.0.113.0/24",
-        action=IpAction.DENY,
-        description=None,
-        created_by=None,
-        created_at=datetime.now(UTC),
-    )
-    monkeypatch.setattr(core.security, "_ip_rules", [rule])
-    return rule
+async def denied(core: Core, clean_database: Database) -> AsyncIterator[None]:
+    """A rule turns 203.0.113.0/24 away."""
+    await deny(core, "203.0.113.0/24")
+    yield
+    forget_settings(core)
 
 
 def caller_from(app: FastAPI, address: str, base_url: str = HOST) -> httpx.AsyncClient:
@@ -257,7 +257,7 @@ async def test_new_ip_rules_hold_at_once(api_settings, core, clean_database, aut
     app = app_with(api_settings, core, auth_mode=AuthMode.REQUIRED)
     async with caller_from(app, "198.51.100.1") as client:
         assert (await client.get("/api/v1/x", headers=bearer("admin"))).status_code == 404
-        core.security._ip_rules = [denied.model_copy(update={"cidr": "198.51.100.0/24"})]
+        await deny(core, "198.51.100.0/24")
         assert (await client.get("/api/v1/x", headers=bearer("admin"))).status_code == 403
 
 

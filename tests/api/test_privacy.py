@@ -136,16 +136,37 @@ async def test_events_of_what_is_private_name_their_owner(outside, session, data
     ]
 
 
-SHARED = {"agent_id", "name", "provider"}
-"""Agents, circles and providers are everybody's."""
-ELSEWHERE = {"GET /conversations/{conversation_id}/events"}
-"""Streams are tested over a real server, in `test_revocation`."""
+SHARED = {"agent_id", "name", "provider", "project_id"}
+"""Agents, circles, providers, profiles and projects are everybody's."""
+ELSEWHERE = {
+    "GET /conversations/{conversation_id}/events",
+    "DELETE /api/v1/security/api-keys/{key_id}",
+}
+"""Streams are tested over a real server, in `test_revocation`; keys belong to real accounts, in
+`platform/test_api_keys`.
+"""
+OF_CHATS = {
+    "GET /api/chats/{chat_id}",
+    "DELETE /api/chats/{chat_id}",
+    "GET /api/chats/{chat_id}/context",
+    "POST /api/chats/{chat_id}/compact",
+    "GET /api/chats/{chat_id}/profile",
+    "PUT /api/chats/{chat_id}/profile",
+    "GET /api/chats/{chat_id}/active-profile",
+    "POST /api/chats/{chat_id}/active-profile",
+    "POST /api/chats/{chat_id}/cancel",
+    "POST /api/chats/{chat_id}/panic",
+    "GET /api/v1/approvals/{approval_id}",
+    "POST /api/v1/approvals/{approval_id}/approve",
+    "POST /api/v1/approvals/{approval_id}/reject",
+}
+"""Named by UUIDs, or asked for by a turn: `gateway/test_chats` and `platform/test_approvals`."""
 
 
 async def test_every_route_that_takes_the_id_of_something_private_is_tried(
     app, outside, session, engine: FakeEngine
 ):
-    tried = set(await answers(outside, session, OTHER)) | ELSEWHERE
+    tried = set(await answers(outside, session, OTHER)) | ELSEWHERE | OF_CHATS
     for route in app.routes:
         if isinstance(route, APIRoute) and set(route.param_convertors) - SHARED:
             for method in route.methods or set():

@@ -41,3 +41,13 @@ async def test_the_reference_is_open_where_credentials_are_required():
         for address in addresses:
             if address.startswith("/"):
                 assert (await client.get(address)).status_code == 200
+
+
+async def test_every_operation_says_which_credentials_it_takes(client):
+    document = (await client.get("/openapi.json")).json()
+    assert set(document["components"]["securitySchemes"]) == {"bearer", "apiKey"}
+    paths = document["paths"]
+    assert paths["/health"]["get"]["security"] == []
+    assert {} in paths["/agents"]["get"]["security"]
+    assert paths["/api/v1/admin/users"]["get"]["security"] == [{"bearer": []}, {"apiKey": []}]
+    assert paths["/api/v1/auth/change-password"]["post"]["security"] == [{"bearer": []}]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
-from contextlib import aclosing, suppress
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AsyncExitStack, aclosing, suppress
 from typing import Any
 
 import httpx
@@ -347,19 +347,22 @@ async def test_private_events_go_to_their_owner_and_administrators(live: Live) -
     owner = Principal(kind=PrincipalKind.USER, id=7)
     channel = Channel("circles/x", circle_id=1)
     private: dict[str, Any] = {"owner": owner.key, "circle_id": 1}
-    seen: dict[str, list[str]] = {}
-    for principal in (owner, STRANGER, LOCAL_PRINCIPAL):
-        notes = seen.setdefault(principal.key, [])
-        async with hub.subscribe(channel, principal) as subscription:
-            live.core.bus.publish(delta(600, "secret", **private, attempt=len(seen)))
+    async with AsyncExitStack() as stack:
+
+        async def watch(principal: Principal) -> AsyncGenerator[Delta | Event]:
+            subscription = await stack.enter_async_context(hub.subscribe(channel, principal))
+            return await stack.enter_async_context(aclosing(subscription.items()))
+
+        entitled = [await watch(owner), await watch(LOCAL_PRINCIPAL)]
+        stranger = await watch(STRANGER)
+        async with asyncio.timeout(10):
+            live.core.bus.publish(delta(600, "secret", **private))
+            # The text is awaited first: nothing of a reply is told after its message.
+            assert [(await anext(items)).conversation_id for items in entitled] == [600, 600]
             await append(live, said(600, **private), said(601, circle_id=1))
-            async for item in subscription.items():
-                notes.append(type(item).__name__ + str(item.conversation_id))
-                if item.conversation_id == 601:
-                    break
-    everything = ["Delta600", "Event600", "Event601"]
-    assert seen["user:99"] == ["Event601"]
-    assert sorted(seen["user:7"]) == sorted(seen["local"]) == everything
+            for number in (600, 601):
+                assert [(await anext(items)).conversation_id for items in entitled] == [number] * 2
+            assert (await anext(stranger)).conversation_id == 601
 
 
 async def test_a_client_that_lags_too_far_is_cut_off(live: Live) -> None:

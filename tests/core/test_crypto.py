@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import html
 import json
-import os
 from pathlib import Path
 from urllib.parse import quote
 
@@ -101,7 +100,7 @@ def test_an_unknown_key_reads_the_file_only_where_it_changed(
     assert reads == [path]
 
 
-@pytest.mark.parametrize("sealed", [b"", b"\x01", b"\x01abcd", os.urandom(40)])
+@pytest.mark.parametrize("sealed", [b"", b"\x01", b"\x01abcd", bytes(range(1, 41))])
 def test_what_is_no_sealed_value_does_not_open(sealed: bytes):
     with pytest.raises(UndecipherableSecret):
         Keyring.parse(OLD).open(sealed, context="c")

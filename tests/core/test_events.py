@@ -192,6 +192,7 @@ async def test_a_stream_is_not_read_past_a_lower_seq_that_is_still_held_back(
         page = await log.since(tx, BEFORE_ALL)
     assert [event.data["note"] for event in page.events] == ["other"]
     assert page.held_back
+    await holder.rollback()
     await holder.close()
     async with clean_database.transaction() as tx:
         rest = await log.since(tx, page.cursor)

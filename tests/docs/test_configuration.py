@@ -44,3 +44,17 @@ def test_every_command_and_flag_is_described():
     assert commands <= named()
     flags = {f"--{name.replace('_', '-')}" for name in inspect.signature(cli.up).parameters}
     assert flags <= named()
+
+
+def test_every_command_of_a_group_and_its_flags_are_described():
+    described = set(re.findall(r"`(conclave [a-z]+ [a-z-]+)", PAGE))
+    own = {"data_dir"}  # told once for all of them
+    groups = cli.app.registered_groups
+    assert groups
+    for group in groups:
+        assert group.typer_instance is not None
+        for command in group.typer_instance.registered_commands:
+            assert f"conclave {group.name} {command.name}" in described
+            assert command.callback is not None
+            names = set(inspect.signature(command.callback).parameters) - own
+            assert {f"--{name.replace('_', '-')}" for name in names} <= named(), command.name

@@ -55,6 +55,9 @@ class ScriptedGateway:
     def worst_case_usd(self, request: ModelRequest, access: ProviderAccess) -> Decimal:
         return WORST_CASE
 
+    def count_tokens(self, request: ModelRequest, access: ProviderAccess) -> int:
+        return sum(len(message.content) for message in request.messages) // 4
+
     async def complete(
         self, request: ModelRequest, access: ProviderAccess, on_delta: DeltaSink
     ) -> ModelReply:

@@ -90,6 +90,12 @@ class Received:
     peer: int = 0
 
     @property
+    def summarises(self) -> bool:
+        """Whether a summary of a conversation is asked for, not a reply in it."""
+        messages = self.body.get("messages") or [{}]
+        return _plain(messages[0].get("content")).startswith("You write the summary")
+
+    @property
     def last_user_text(self) -> str:
         """The text of the last user message."""
         for message in reversed(self.body.get("messages") or []):

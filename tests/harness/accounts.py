@@ -1,7 +1,7 @@
 """People with accounts: the application over a real database, a clock and a policy to set.
 
-The test client tells who asks through `core.authenticator`, as the access layer does, so that
-these tests hold whatever else the access layer refuses.
+It runs under AUTH_MODE=required and is called from another machine; anybody may register unless
+a test's policy says otherwise, and nothing is too often.
 """
 
 from __future__ import annotations
@@ -16,30 +16,26 @@ import httpx
 import pytest
 from pyotp.totp import TOTP
 from sqlalchemy import text
-from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.app import DIALECTS, create_app
-from api.errors import problem_of, render
-from conclave.caller import Caller, current_caller
+from api.app import create_app
 from conclave.container import Core, build_core
 from conclave.crypto import Keyring, new_key
 from conclave.db import Database
-from conclave.errors import ConclaveError
 from conclave.identity.assembly import Identity, build_identity
 from conclave.identity.clock import utc_now
 from conclave.identity.passwords import Argon2Cost
 from conclave.settings import AuthMode, Settings
-from schema.domain.identity import LOCAL_PRINCIPAL, SYSTEM_PRINCIPAL, Principal
+from schema.domain.identity import Principal
 from schema.domain.security import IpRule, SecurityConfig
 from tests.fakes.engine import FakeEngine
+from tests.fakes.limits import Uncounted
 from tests.harness.logs import log_plainly
 
 CHEAP = Argon2Cost(time_cost=1, memory_kib=64, parallelism=1)
 GATEWAY = "gateway-token-of-these-tests"
 PASSWORD = "Correct-Horse-7!"
 OTHER_PASSWORD = "Battery-Staple-8?"
-_PUBLIC = {f"/api/v1/auth/{name}" for name in ("login", "register", "refresh")}
-_OPTIONAL = {"/api/v1/auth/mfa/verify", "/api/v1/auth/verify-mfa"}
+ADDRESS = "203.0.113.9"
 
 
 class Clock:
@@ -194,37 +190,6 @@ class Accounts:
             return [dict(row) for row in rows.mappings()]
 
 
-class Recognised:
-    """Tells the application who asks."""
-
-    def __init__(self, app: ASGIApp, core: Core) -> None:
-        self._app = app
-        self._core = core
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = dict(scope["headers"])
-        credential = headers.get(b"authorization", b"").decode("latin-1").removeprefix("Bearer ")
-        principal: Principal | None = None if scope["path"] in _OPTIONAL else LOCAL_PRINCIPAL
-        if credential and scope["path"] not in _PUBLIC:
-            try:
-                principal = await self._core.authenticator.authenticate(credential)
-            except ConclaveError as error:
-                if scope["path"] not in _OPTIONAL:
-                    answer = render(scope["path"], problem_of(error), DIALECTS)
-                    await answer(scope, receive, send)
-                    return
-        agent = headers.get(b"user-agent", b"").decode("latin-1")
-        caller = Caller(
-            principal=principal or SYSTEM_PRINCIPAL, ip_address="203.0.113.9", user_agent=agent
-        )
-        set_before = current_caller.set(caller)
-        try:
-            known = {} if principal is None else {"principal": principal}
-            await self._app({**scope, **known}, receive, send)
-        finally:
-            current_caller.reset(set_before)
-
-
 @pytest.fixture(scope="session")
 async def accounts_core(
     postgres_url: str, tmp_path_factory: pytest.TempPathFactory
@@ -260,10 +225,11 @@ async def accounts(accounts_core: Core, clean_database: Database) -> AsyncIterat
         core.settings, core.db, policy, box, api_keys=api_keys, cost=CHEAP, clock=clock
     )
     core.authenticator = core.identity.authenticator
-    app = Recognised(create_app(core.settings, core), core)
-    transport = httpx.ASGITransport(app=app)
+    required = core.settings.model_copy(update={"auth_mode": AuthMode.REQUIRED})
+    app = create_app(required, core, limiter=Uncounted())
+    transport = httpx.ASGITransport(app=app, client=(ADDRESS, 40_000))
     async with httpx.AsyncClient(
-        transport=transport, base_url="http://127.0.0.1:8000", headers={"User-Agent": "tests/1"}
+        transport=transport, base_url="https://conclave.example", headers={"User-Agent": "tests/1"}
     ) as client:
         yield Accounts(core.settings, core.db, core.identity, clock, policy, api_keys, client)
     core.identity.close()

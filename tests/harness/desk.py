@@ -50,7 +50,7 @@ class Desk:
             self.mailbox,
             core.bus,
             gateway,
-            core.providers,
+            core.models,
             core.tool_desk,
         )
         self.record = ConversationRecord(core.db, core.events, self.mailbox, core.tool_desk)

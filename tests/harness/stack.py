@@ -14,7 +14,7 @@ from conclave.agents.commands import CreateAgent
 from conclave.container import Core, WorkerParts, build_core, build_worker_parts, temporal_client
 from conclave.conversations.commands import CreateConversation
 from conclave.crypto import new_key
-from conclave.ports import Toolbox
+from conclave.ports import ProfileDirectory, Toolbox
 from conclave.settings import Settings
 from schema.domain.agents import Agent
 from schema.domain.conversations import Conversation, ConversationStatus, Message
@@ -87,6 +87,7 @@ async def running_stack(
     encryption_key: str | None = None,
     toolbox: Toolbox | None = None,
     data_dir: Path | None = None,
+    profiles: ProfileDirectory | None = None,
 ) -> AsyncGenerator[Stack]:
     """Run core, worker and scripted model until the block ends; with a fresh key, or this one."""
     async with ModelServer() as model:
@@ -107,6 +108,7 @@ async def running_stack(
             name="tests",
             environment=environment,
             toolbox=toolbox,
+            profiles=profiles,
         )
         parts = build_worker_parts(core)
         await asyncio.to_thread(parts.load)

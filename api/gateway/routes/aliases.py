@@ -5,7 +5,6 @@ from __future__ import annotations
 import uuid
 
 from api.deps import CoreDep, PrincipalDep
-from api.gateway.deps import SandboxConfigDep
 from api.gateway.schemas.chats import AllPanickedOut, CancelledOut, PanickedOut
 from api.gateway.schemas.profiles import ChosenOut, ProfileChoice
 from api.gateway.schemas.sandbox import BuiltOut, SandboxSwitch
@@ -72,21 +71,23 @@ async def panic(core: CoreDep, principal: PrincipalDep) -> AllPanickedOut:
 
 
 @router.get("/api/sandbox")
-async def sandbox_switch(sandbox: SandboxConfigDep) -> SandboxSwitch:
+async def sandbox_switch(core: CoreDep) -> SandboxSwitch:
     """Whether commands run in a sandbox."""
-    return SandboxSwitch(enabled=(await sandbox.get()).enabled)
+    return SandboxSwitch(enabled=(await core.sandbox_config.get()).enabled)
 
 
 @router.post("/api/sandbox")
-async def switch_sandbox(sandbox: SandboxConfigDep, body: SandboxSwitch) -> SandboxSwitch:
+async def switch_sandbox(core: CoreDep, body: SandboxSwitch) -> SandboxSwitch:
     """Switch it on or off."""
-    return SandboxSwitch(enabled=(await sandbox.update({"enabled": body.enabled})).enabled)
+    return SandboxSwitch(
+        enabled=(await core.sandbox_config.update({"enabled": body.enabled})).enabled
+    )
 
 
 @router.post("/api/sandbox/build")
-async def build_sandbox(sandbox: SandboxConfigDep) -> BuiltOut:
+async def build_sandbox(core: CoreDep) -> BuiltOut:
     """There is nothing to build: say whether it works."""
-    status = await sandbox.status()
+    status = await core.sandbox_config.status()
     if not status.available or status.backend in {"none", "unsandboxed"}:
         raise NoSandbox(status.reason)
     return BuiltOut()

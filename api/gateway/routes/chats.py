@@ -9,7 +9,6 @@ from fastapi import Query, Response
 
 from api.deps import CoreDep, PrincipalDep
 from api.errors import documented
-from api.gateway.deps import CompactionDep
 from api.gateway.schemas.chats import (
     ChatIn,
     ChatsOut,
@@ -77,12 +76,10 @@ async def delete_chat(core: CoreDep, principal: PrincipalDep, chat_id: uuid.UUID
     summary="Get a chat's context use",
     responses=documented(401, 403, 404, 422, 429, 503),
 )
-async def get_context(
-    core: CoreDep, compaction: CompactionDep, principal: PrincipalDep, chat_id: uuid.UUID
-) -> ContextOut:
+async def get_context(core: CoreDep, principal: PrincipalDep, chat_id: uuid.UUID) -> ContextOut:
     """Counted in tokens of the model in use. Past the threshold the chat is compacted."""
     chat = await core.chats.get(chat_id, principal)
-    return ContextOut.from_domain(await compaction.context(chat.conversation_id))
+    return ContextOut.from_domain(await core.compaction.context(chat.conversation_id))
 
 
 @router.post(
@@ -90,12 +87,10 @@ async def get_context(
     summary="Compact a chat",
     responses=documented(400, 401, 403, 404, 409, 422, 429, 502, 503, 504),
 )
-async def compact_chat(
-    core: CoreDep, compaction: CompactionDep, principal: PrincipalDep, chat_id: uuid.UUID
-) -> CompactedOut:
+async def compact_chat(core: CoreDep, principal: PrincipalDep, chat_id: uuid.UUID) -> CompactedOut:
     """Summarise all but the last 4 user turns for the model; the transcript stays whole."""
     chat = await core.chats.get(chat_id, principal)
-    return CompactedOut.from_domain(await compaction.compact(chat.conversation_id, principal))
+    return CompactedOut.from_domain(await core.compaction.compact(chat.conversation_id, principal))
 
 
 @router.get(

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from api.deps import CoreDep, PrincipalDep
+from api.deps import CoreDep, CredentialDep, OptionalPrincipalDep, PrincipalDep
 from api.errors import documented
 from api.input import CheckedRouter
-from api.platform.credentials import BearerDep, KnownPrincipalDep
 from api.platform.schemas.auth import (
     ChangePasswordIn,
     DetailOut,
@@ -121,13 +120,13 @@ async def set_up_mfa(
     responses=documented(400, 401, 403, 409, 413, 422, 423, 503),
 )
 async def verify_mfa(
-    core: CoreDep, principal: KnownPrincipalDep, body: MfaVerifyIn, bearer: BearerDep
+    core: CoreDep, principal: OptionalPrincipalDep, body: MfaVerifyIn, credential: CredentialDep
 ) -> TokensOut | MfaEnabledOut:
     """With a temporary token, in the body or as Bearer: finish the login it waits in.
 
     With a session: turn the second factor on, and show its backup codes this once.
     """
-    outcome = await core.identity.verify(principal, body.totp_code, body.temp_token, bearer)
+    outcome = await core.identity.verify(principal, body.totp_code, body.temp_token, credential)
     return verified_out(outcome)
 
 

@@ -9,8 +9,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import cast
 
+from conclave.adapters.llm.demo import CONTEXT_WINDOW
 from conclave.adapters.llm.endpoints import ENDPOINTS
-from schema.domain.providers import ProviderModel, ProviderName
+from schema.domain.providers import ProviderAccess, ProviderModel, ProviderName
 
 PRICE_MAP = "model_prices_and_context_window_backup.json"
 _DATE = re.compile(r"-(?:\d{8}|\d{4}-\d{2}-\d{2}|\d{2}-\d{4}|\d{4}|\d{6})$")
@@ -22,12 +23,22 @@ class PriceMapCatalogue:
     def __init__(self, path: Path | None = None) -> None:
         self._path = path
         self._models: dict[str, tuple[ProviderModel, ...]] | None = None
+        self._windows: dict[tuple[str, str], int] | None = None
 
     def models(self, provider: str) -> Sequence[ProviderModel]:
         """Return a provider's chat models by name; none for an unknown provider."""
         if self._models is None:
             self._models = _read(self._path or _bundled())
         return self._models.get(provider, ())
+
+    def context_window(self, access: ProviderAccess, model: str) -> int | None:
+        """Return how many tokens a prompt may have; the demo's where it answers."""
+        if not access.is_configured:
+            return CONTEXT_WINDOW
+        if self._windows is None:
+            self._windows = _windows(self._path or _bundled())
+        prefix = ENDPOINTS[access.provider].prefix.removesuffix("_chat")
+        return self._windows.get((prefix, model.removeprefix(f"{prefix}/")))
 
 
 def model_alias(name: str) -> str:
@@ -42,12 +53,31 @@ def _bundled() -> Path | None:
     return Path(next(iter(locations))) / PRICE_MAP if locations else None
 
 
-def _read(path: Path | None) -> dict[str, tuple[ProviderModel, ...]]:
-    """Return models by provider; nothing where litellm is not installed."""
+def _rows(path: Path | None) -> dict[str, dict[str, object]]:
+    """Return the price map; nothing where litellm is not installed."""
     if path is None or not path.is_file():
         return {}
     document = cast("dict[str, object]", json.loads(path.read_bytes()))
-    rows = {name: cast("dict[str, object]", row) for name, row in document.items()}
+    return {name: cast("dict[str, object]", row) for name, row in document.items()}
+
+
+def _windows(path: Path | None) -> dict[tuple[str, str], int]:
+    """Return the window of every chat model of a provider we know."""
+    prefixes = {endpoint.prefix.removesuffix("_chat") for endpoint in ENDPOINTS.values()}
+    found: dict[tuple[str, str], int] = {}
+    for name, row in _rows(path).items():
+        prefix = row.get("litellm_provider")
+        window = row.get("max_input_tokens") or row.get("max_tokens")
+        if isinstance(prefix, str) and prefix in prefixes and isinstance(window, int):
+            found[prefix, name.removeprefix(f"{prefix}/")] = window
+    return found
+
+
+def _read(path: Path | None) -> dict[str, tuple[ProviderModel, ...]]:
+    """Return models by provider."""
+    rows = _rows(path)
+    if not rows:
+        return {}
     return {provider.value: _of(provider, rows) for provider in ProviderName}
 
 

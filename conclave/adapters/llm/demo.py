@@ -21,6 +21,9 @@ from schema.domain.llm import ModelReply, ModelRequest, PromptMessage, ToolCall,
 from schema.domain.providers import ProviderAccess
 
 MODEL = "demo"
+CONTEXT_WINDOW = 8192
+"""Small, so that what happens to long chats can be tried as well."""
+_SUMMARY_SENTENCES = 40
 _DELTAS = 4
 _QUOTE_LIMIT = 90
 _TRAITS = re.compile(r"^(?:your )?(?:traits|personality)\s*:\s*(.+)$", re.IGNORECASE | re.MULTILINE)
@@ -52,12 +55,22 @@ class DemoGateway:
         """Return nothing: it is free."""
         return Decimal(0)
 
+    def count_tokens(self, request: ModelRequest, access: ProviderAccess) -> int:
+        """Return a token for every four characters."""
+        said = [message.content for message in request.messages]
+        said += [
+            call.name + call.arguments
+            for message in request.messages
+            for call in message.tool_calls
+        ]
+        return sum(map(_tokens, [*said, *(tool.model_dump_json() for tool in request.tools)]))
+
     async def complete(
         self, request: ModelRequest, access: ProviderAccess, on_delta: DeltaSink
     ) -> ModelReply:
         """Answer at once, in a few pieces."""
         calls = _asked_calls(request)
-        text = "" if calls else _say(request)
+        text = "" if calls else _summary(request) if request.summarises else _say(request)
         limit = request.max_tokens * 4
         text, finish_reason = (text[:limit], "length") if len(text) > limit else (text, "stop")
         size = max(1, -(-len(text) // _DELTAS))
@@ -69,7 +82,7 @@ class DemoGateway:
             text=text,
             tool_calls=calls,
             finish_reason="tool_calls" if calls else finish_reason,
-            tokens_in=sum(_tokens(message.content) for message in request.messages),
+            tokens_in=self.count_tokens(request, access),
             tokens_out=_tokens(said),
             cost_usd=Decimal(0),
         )
@@ -114,7 +127,7 @@ def _bounded(schema: dict[str, JsonValue], value: JsonValue) -> JsonValue:
 def _asked_calls(request: ModelRequest) -> list[ToolCall]:
     """Return the call the last user message asks for, if such a tool is offered."""
     last = request.messages[-1] if request.messages else None
-    if last is None or last.role is not MessageRole.USER:
+    if last is None or last.role is not MessageRole.USER or request.summarises:
         return []
     offered = {tool.name.lower(): tool for tool in request.tools}
     for asked in reversed(_USE.findall(last.content)):
@@ -142,6 +155,13 @@ def _say(request: ModelRequest) -> str:
     if heard:
         parts.append(f'I heard: "{heard}".')
     return " ".join(parts)
+
+
+def _summary(request: ModelRequest) -> str:
+    """Return the beginning of every line, the latest lines where that is too much."""
+    text = request.messages[-1].content if request.messages else ""
+    lines = [_quote(line.removeprefix("- ")) for line in text.splitlines() if line.strip()]
+    return "\n".join(f"- {line}" for line in lines[-_SUMMARY_SENTENCES:])
 
 
 def _view(speaker: str, messages: Sequence[PromptMessage]) -> str:

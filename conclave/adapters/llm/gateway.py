@@ -19,6 +19,8 @@ from aiohttp import ClientSession
 from conclave.adapters.llm import prices
 from conclave.adapters.llm.endpoints import ENDPOINTS, base_url, litellm_model
 from conclave.adapters.llm.errors import translate
+from conclave.adapters.llm.messages import shaped_message, shaped_tool
+from conclave.adapters.llm.tokens import TokenCounts
 from conclave.adapters.net.guard import OutgoingGuard
 from conclave.adapters.net.sessions import guarded_session
 from conclave.errors import (
@@ -29,8 +31,7 @@ from conclave.errors import (
     UrlRefused,
 )
 from conclave.ports import DeltaSink
-from schema.domain.conversations import MessageRole
-from schema.domain.llm import ModelReply, ModelRequest, PromptMessage, ToolCall, ToolSpec
+from schema.domain.llm import ModelReply, ModelRequest, ToolCall
 from schema.domain.providers import ProviderAccess, ProviderName
 
 CLIENT_TIMEOUT = 3600.0
@@ -95,7 +96,15 @@ class _LiteLLM(Protocol):
 
     def acompletion(self, **kwargs: object) -> Awaitable[_Stream | None]: ...
     def stream_chunk_builder(self, chunks: list[_Chunk]) -> object: ...
-    def token_counter(self, *, model: str, text: str) -> int: ...
+    def token_counter(
+        self,
+        *,
+        model: str,
+        text: str | None = None,
+        messages: Sequence[Mapping[str, object]] | None = None,
+        tools: Sequence[Mapping[str, object]] | None = None,
+        count_response_tokens: bool = False,
+    ) -> int: ...
     def cost_per_token(self, **kwargs: object) -> tuple[float, float]: ...
     def close_litellm_async_clients(self) -> Awaitable[None]: ...
 
@@ -156,6 +165,7 @@ class LiteLLMGateway:
         self._module: _LiteLLM | None = None
         self._client: _Client | None = None
         self._lock = Lock()
+        self._counts = TokenCounts()
 
     def load(self) -> None:
         """Import litellm. Takes seconds: a worker does it before it polls. Thread-safe."""
@@ -187,6 +197,10 @@ class LiteLLMGateway:
     def worst_case_usd(self, request: ModelRequest, access: ProviderAccess) -> Decimal:
         """Return the most the call can cost; 0 for a model without a price."""
         return prices.worst_case_usd(self._loaded().model_cost, access.provider, request)
+
+    def count_tokens(self, request: ModelRequest, access: ProviderAccess) -> int:
+        """Return the prompt's tokens, by litellm's tokenizer for the model."""
+        return self._counts.count(self._loaded(), request, access.provider)
 
     async def complete(
         self, request: ModelRequest, access: ProviderAccess, on_delta: DeltaSink
@@ -364,7 +378,7 @@ def _arguments(request: ModelRequest, access: ProviderAccess) -> dict[str, objec
     """Return acompletion's arguments. Retries are the engine's business, so there are none here."""
     arguments: dict[str, object] = {
         "model": litellm_model(access.provider, request.model),
-        "messages": [_message(message, access.provider) for message in request.messages],
+        "messages": [shaped_message(message, access.provider) for message in request.messages],
         "temperature": request.temperature,
         "max_tokens": request.max_tokens,
         "timeout": CLIENT_TIMEOUT,
@@ -378,34 +392,5 @@ def _arguments(request: ModelRequest, access: ProviderAccess) -> dict[str, objec
     if access.base_url is not None or access.provider is ProviderName.OLLAMA:
         arguments["api_base"] = base_url(access)
     if request.tools:
-        arguments["tools"] = [_tool(tool) for tool in request.tools]
+        arguments["tools"] = [shaped_tool(tool) for tool in request.tools]
     return arguments
-
-
-def _message(message: PromptMessage, provider: ProviderName) -> dict[str, object]:
-    """Return a message in OpenAI's shape, which litellm turns into each provider's."""
-    shaped: dict[str, object] = {"role": message.role.value, "content": message.content}
-    if message.role is MessageRole.TOOL:
-        shaped["tool_call_id"] = message.tool_call_id
-    # Others refuse the field or drop it; OpenAI takes these letters only.
-    elif message.name and provider is ProviderName.OPENAI and _is_plain(message.name):
-        shaped["name"] = message.name
-    if message.tool_calls:
-        shaped["content"] = message.content or None
-        shaped["tool_calls"] = [
-            {
-                "id": call.id,
-                "type": "function",
-                "function": {"name": call.name, "arguments": call.arguments},
-            }
-            for call in message.tool_calls
-        ]
-    return shaped
-
-
-def _is_plain(name: str) -> bool:
-    return len(name) <= 64 and name.isascii() and name.replace("_", "").replace("-", "").isalnum()
-
-
-def _tool(tool: ToolSpec) -> Mapping[str, object]:
-    return {"type": "function", "function": tool.model_dump()}

@@ -20,6 +20,10 @@ class RoutingGateway:
         """Return the most the call can cost with whoever answers it."""
         return self._chosen(access).worst_case_usd(request, access)
 
+    def count_tokens(self, request: ModelRequest, access: ProviderAccess) -> int:
+        """Return the prompt's tokens as whoever answers counts them."""
+        return self._chosen(access).count_tokens(request, access)
+
     async def complete(
         self, request: ModelRequest, access: ProviderAccess, on_delta: DeltaSink
     ) -> ModelReply:

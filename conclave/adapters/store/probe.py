@@ -7,14 +7,24 @@ import os
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from urllib.parse import quote, unquote, urlsplit
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
 from uuid import uuid4
 
-import httpx
+import obstore
+from obstore.exceptions import (
+    BaseError,
+    PermissionDeniedError,
+    UnauthenticatedError,
+)
+from obstore.store import S3Store
 
 from conclave.errors import Unavailable
 
-_SECONDS = 2.0
+if TYPE_CHECKING:
+    from obstore.store import S3Config
+
+_TIMEOUT = "2s"
 
 
 class DirectoryProbe:
@@ -48,27 +58,49 @@ class DirectoryProbe:
 
 
 class BucketProbe:
-    """A `DependencyProbe`: asks the endpoint for the bucket's head.
+    """A `DependencyProbe`: writes an object with the credentials at hand, reads and deletes it."""
 
-    The request is not signed, so it tells that the endpoint answers and that the bucket is not
-    known to be missing; whether the credentials hold is not tried.
-    """
-
-    def __init__(self, bucket: str, endpoint: str) -> None:
-        self._url = f"{endpoint.rstrip('/')}/{quote(bucket, safe='')}"
+    def __init__(self, bucket: str, environment: Mapping[str, str]) -> None:
+        self._bucket = bucket
+        self._endpoint = _endpoint(environment)
+        self._region = _region(environment)
+        self._key = environment.get("AWS_ACCESS_KEY_ID", "")
+        self._secret = environment.get("AWS_SECRET_ACCESS_KEY", "")
+        self._token = environment.get("AWS_SESSION_TOKEN", "")
 
     async def check(self) -> None:
-        """Raise `Unavailable` where nothing answers, or a 404, or an error of the server."""
+        """Raise `Unavailable` with the kind of what went wrong: texts may quote credentials."""
+        if not (self._key and self._secret):
+            raise Unavailable("AWS_ACCESS_KEY_ID or AWS_SECRET_ACCESS_KEY is not set.")
+        name, content = f".probe-{uuid4().hex}", os.urandom(64)
         try:
-            async with httpx.AsyncClient(timeout=_SECONDS, trust_env=False) as client:
-                status = (await client.head(self._url)).status_code
-        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-            kind = type(error).__name__
-            raise Unavailable(f"The object store cannot be reached ({kind}).") from None
-        if status == 404:
-            raise Unavailable("The object store does not know the bucket.")
-        if status >= 500:
-            raise Unavailable(f"The object store answered {status}.")
+            store = self._store()
+            await obstore.put_async(store, name, content)
+            try:
+                read = bytes(await (await obstore.get_async(store, name)).bytes_async())
+            finally:
+                await obstore.delete_async(store, name)
+        except (PermissionDeniedError, UnauthenticatedError):
+            raise Unavailable("The object store refuses the credentials.") from None
+        except FileNotFoundError:
+            raise Unavailable("The object store does not know the bucket.") from None
+        except BaseError:
+            raise Unavailable("The object store cannot be used: no answer, or an error.") from None
+        if read != content:
+            raise Unavailable("The object store gave back something else.")
+
+    def _store(self) -> S3Store:
+        session: S3Config = {"session_token": self._token} if self._token else {}
+        return S3Store(
+            self._bucket,
+            endpoint=self._endpoint,
+            region=self._region,
+            access_key_id=self._key,
+            secret_access_key=self._secret,
+            config=session,
+            client_options={"allow_http": True, "timeout": _TIMEOUT, "connect_timeout": _TIMEOUT},
+            retry_config={"max_retries": 0},
+        )
 
 
 class UnknownStoreProbe:
@@ -87,7 +119,7 @@ def store_probe(
     if parts.scheme == "file" and parts.netloc in {"", "localhost"} and parts.path:
         return "file", DirectoryProbe(Path(unquote(parts.path)))
     if parts.scheme == "s3" and parts.netloc:
-        return "s3", BucketProbe(parts.netloc, _endpoint(environment))
+        return "s3", BucketProbe(parts.netloc, environment)
     return parts.scheme or "unknown", UnknownStoreProbe()
 
 
@@ -95,6 +127,9 @@ def _endpoint(environment: Mapping[str, str]) -> str:
     """Return the S3 endpoint as Amazon's own tools find it."""
     for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"):
         if environment.get(name):
-            return environment[name]
-    region = environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION") or "us-east-1"
-    return f"https://s3.{region}.amazonaws.com"
+            return environment[name].rstrip("/")
+    return f"https://s3.{_region(environment)}.amazonaws.com"
+
+
+def _region(environment: Mapping[str, str]) -> str:
+    return environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION") or "us-east-1"

@@ -44,7 +44,8 @@ async def test_what_is_unknown_is_400_and_names_what_there_is(desk: Desk, body: 
 
 
 async def test_what_does_not_fit_is_422(desk: Desk):
-    for body in ({"mode": 5}, {"tool_overrides": []}, {"tool_overrides": {"look": 5}}):
+    bodies: list[Any] = [{"mode": 5}, {"tool_overrides": []}, {"tool_overrides": {"look": 5}}]
+    for body in bodies:
         assert (await desk.call("PUT", "/api/permissions", **body)).status_code == 422
 
 

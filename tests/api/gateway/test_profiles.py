@@ -96,7 +96,8 @@ async def test_a_profile_in_use_stays(desk: Desk):
 
 
 async def test_only_administrators_reach_the_vault_and_the_inside(desk: Desk):
-    await desk.core.secrets.create(CreateSecret(name="key", value="sk-from-the-vault"))
+    secret = CreateSecret(name="key", value="sk-from-the-vault")
+    await desk.core.secrets.create(secret, LOCAL_PRINCIPAL)
     by_name = profile(api_key="secret://key")
     inside = profile(base_url="http://127.0.0.1:11434/v1")
     refused = await desk.call("POST", "/api/profiles", "operator", name="a", profile=by_name)
@@ -108,5 +109,5 @@ async def test_only_administrators_reach_the_vault_and_the_inside(desk: Desk):
     access = await desk.core.profiles.access("a")
     assert access is not None
     assert access.api_key == "sk-from-the-vault"
-    [secret] = await desk.ok("GET", "/api/v1/secrets")
-    assert (await desk.call("DELETE", f"/api/v1/secrets/{secret['id']}")).status_code == 409
+    [listed] = await desk.ok("GET", "/api/v1/secrets")
+    assert (await desk.call("DELETE", f"/api/v1/secrets/{listed['id']}")).status_code == 409

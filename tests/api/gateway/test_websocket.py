@@ -130,7 +130,7 @@ async def test_an_edit_is_what_runs(gateway: Gateway, tools: TestTools):
     async with gateway.talk(chat) as talk:
         await talk.say("user_message", content="go")
         await talk.until("agent.tool_request")
-        edit = {"verdict": "edit", "arguments": {"text": 5}}
+        edit: dict[str, Any] = {"verdict": "edit", "arguments": {"text": 5}}
         await talk.say("tool_approval", verdicts={"call_1": edit})
         assert (await talk.until("agent.error"))["data"]["tool_use_id"] == "call_1"
         edit["arguments"] = {"text": "edited"}

@@ -1,55 +1,39 @@
-"""/api/v1/security/api-keys over HTTP, whoever the access layer says is asking."""
+"""/api/v1/security/api-keys over HTTP, for people with accounts."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import httpx
 import pytest
-from fastapi import FastAPI
-from starlette.types import Receive, Scope, Send
 
-from api.app import DIALECTS
-from api.errors import install
-from api.platform.routes import api_keys
 from conclave.container import Core
 from conclave.db import Database
-from schema.domain.identity import Principal, Role
+from schema.domain.identity import GATEWAY_PRINCIPAL, Principal, Role
 from tests.core.test_api_keys import user
+from tests.fakes.callers import FakeAuthenticator, token_of
 
 PATH = "/api/v1/security/api-keys"
 
 
 class As:
-    """The routes alone, with a caller that the test names."""
+    """Whose token the client shows."""
 
-    def __init__(self, core: Core) -> None:
-        self.principal = Principal.model_validate({"kind": "local", "role": "admin"})
-        self._app = FastAPI()
-        self._app.router.routes.extend(api_keys.router.routes)
-        self._app.state.core = core
-        install(self._app, DIALECTS)
+    def __init__(self, authenticator: FakeAuthenticator) -> None:
+        self._known = authenticator.known
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._app({**scope, "principal": self.principal}, receive, send)
+    def is_now(self, principal: Principal) -> Principal:
+        self._known[token_of("admin")] = principal
+        return principal
 
 
 @pytest.fixture
-def caller(core: Core, clean_database: Database) -> As:
-    return As(core)
-
-
-@pytest.fixture
-async def client(caller: As) -> AsyncIterator[httpx.AsyncClient]:
-    transport = httpx.ASGITransport(app=caller)
-    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000") as client:
-        yield client
+def caller(authenticator: FakeAuthenticator) -> As:
+    return As(authenticator)
 
 
 async def test_a_key_is_shown_once_listed_without_it_and_revoked(
     client: httpx.AsyncClient, caller: As, database: Database, core: Core
 ):
-    caller.principal = await user(database)
+    principal = caller.is_now(await user(database))
 
     made = await client.post(PATH, json={"name": " ci ", "expires_at": "2999-01-01"})
 
@@ -63,7 +47,7 @@ async def test_a_key_is_shown_once_listed_without_it_and_revoked(
         "key_prefix": key[:12],
         "scopes": ["read"],
         "status": "active",
-        "user_id": caller.principal.user_id,
+        "user_id": principal.user_id,
         "expires_at": "2999-01-01T00:00:00Z",
         "last_used_at": None,
         "created_at": body["created_at"],
@@ -94,7 +78,7 @@ async def test_a_key_is_shown_once_listed_without_it_and_revoked(
 async def test_what_does_not_fit_is_named(
     client: httpx.AsyncClient, caller: As, database: Database, body: object, field: str
 ):
-    caller.principal = await user(database)
+    caller.is_now(await user(database))
 
     answer = await client.post(PATH, json=body)
 
@@ -105,8 +89,9 @@ async def test_what_does_not_fit_is_named(
 async def test_what_is_not_allowed_is_403(
     client: httpx.AsyncClient, caller: As, database: Database
 ):
+    caller.is_now(GATEWAY_PRINCIPAL)
     assert (await client.post(PATH, json={"name": "x"})).status_code == 403
-    caller.principal = await user(database, Role.VIEWER)
+    caller.is_now(await user(database, Role.VIEWER))
 
     refused = await client.post(PATH, json={"name": "x", "scopes": ["read", "write"]})
 
@@ -114,5 +99,19 @@ async def test_what_is_not_allowed_is_403(
     assert (await client.get(PATH, params={"all": "true"})).status_code == 403
     assert (await client.get(PATH, params={"limit": 0})).status_code == 422
     assert (await client.delete(f"{PATH}/77")).status_code == 404
-    caller.principal = await user(database, Role.ADMIN)
+    caller.is_now(await user(database, Role.ADMIN))
     assert (await client.get(PATH, params={"all": "true"})).json() == []
+
+
+async def test_a_key_of_somebody_else_is_not_there(
+    client: httpx.AsyncClient, caller: As, database: Database
+):
+    owner = caller.is_now(await user(database))
+    key_id = (await client.post(PATH, json={"name": "mine"})).json()["id"]
+    caller.is_now(await user(database))
+
+    assert (await client.get(PATH)).json() == []
+    assert (await client.delete(f"{PATH}/{key_id}")).status_code == 404
+
+    caller.is_now(owner)
+    assert [one["status"] for one in (await client.get(PATH)).json()] == ["active"]

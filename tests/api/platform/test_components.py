@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,30 +10,14 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from api.app import create_app
 from conclave.configuration import health
-from conclave.container import build_core
 from conclave.settings import Settings
-from tests.api.conftest import local_client
+from tests.api.platform.conftest import admin_of_another
 from tests.fakes.engine import FakeEngine
 from tests.fakes.smtp_server import SmtpServer
 from tests.harness.servers import free_port
 
 PATH = "/api/v1/settings/health"
-
-
-@asynccontextmanager
-async def application(
-    settings: Settings, engine: FakeEngine, **changes: object
-) -> AsyncGenerator[httpx.AsyncClient]:
-    """An application set up otherwise; its bus connects to Redis only once it has news."""
-    changed = settings.model_copy(update=changes)
-    core = await build_core(changed, engine=engine, environment={})
-    try:
-        async with local_client(create_app(changed, core)) as client:
-            yield client
-    finally:
-        await core.close()
 
 
 async def look(client: httpx.AsyncClient) -> dict[str, Any]:
@@ -81,7 +63,7 @@ async def test_wrong_passwords_and_closed_ports_degrade_and_are_not_repeated(
 ):
     async with (
         SmtpServer() as server,
-        application(
+        admin_of_another(
             api_settings,
             engine,
             smtp_host="127.0.0.1",
@@ -112,7 +94,7 @@ async def test_wrong_passwords_and_closed_ports_degrade_and_are_not_repeated(
 async def test_storage_in_a_directory_is_healthy(
     api_settings: Settings, engine: FakeEngine, tmp_path: Path
 ):
-    async with application(api_settings, engine, object_store_url=tmp_path.as_uri()) as client:
+    async with admin_of_another(api_settings, engine, object_store_url=tmp_path.as_uri()) as client:
         storage = (await look(client))["components"]["storage"]
 
     assert (storage["status"], storage["type"]) == ("healthy", "file")
@@ -125,7 +107,7 @@ async def test_without_database_and_temporal_it_still_answers(
     url = f"postgresql://someone:wr0ng-secret@127.0.0.1:{free_port()}/x"
     async with (
         SmtpServer() as server,
-        application(
+        admin_of_another(
             api_settings, engine, database_url=url, smtp_host="127.0.0.1", smtp_port=server.port
         ) as client,
     ):
@@ -144,7 +126,7 @@ async def test_parts_that_hang_are_given_up_together_after_the_limit(
 ):
     async with SmtpServer(is_silent=True) as server:
         endpoint = f"127.0.0.1:{server.port}"
-        async with application(
+        async with admin_of_another(
             api_settings,
             engine,
             smtp_host="127.0.0.1",

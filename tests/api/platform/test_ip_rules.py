@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 
 import httpx
 import pytest
 
-from conclave.caller import Caller, current_caller
+from api.app import create_app
+from conclave.container import Core
+from conclave.settings import AuthMode
+from tests.fakes.callers import CALLERS, bearer
 
 PATH = "/api/v1/security/ip-rules"
 
 
-@contextmanager
-def calling_from(address: str) -> Generator[None]:
-    """As the access layer says it; the application runs in this task."""
-    token = current_caller.set(Caller(ip_address=address))
-    yield
-    current_caller.reset(token)
+@asynccontextmanager
+async def calling_from(address: str, core: Core) -> AsyncGenerator[httpx.AsyncClient]:
+    """The administrator at that address."""
+    settings = core.settings.model_copy(update={"auth_mode": AuthMode.REQUIRED})
+    transport = httpx.ASGITransport(app=create_app(settings, core), client=(address, 40_000))
+    async with httpx.AsyncClient(
+        transport=transport, base_url="https://conclave.example", headers=bearer("admin")
+    ) as client:
+        yield client
 
 
 async def listed(client: httpx.AsyncClient) -> list[tuple[str, str]]:
@@ -43,7 +49,7 @@ async def test_the_whole_list_is_replaced_and_answered_in_its_order(client: http
     assert answer.status_code == 200
     first = answer.json()[0]
     assert set(first) == {"id", "cidr", "action", "description", "created_by", "created_at"}
-    assert (first["description"], first["created_by"]) == ("inside", None)
+    assert (first["description"], first["created_by"]) == ("inside", CALLERS["admin"].user_id)
     assert first["created_at"].endswith("Z")
     assert await listed(client) == [
         ("deny", "10.0.0.0/8"),
@@ -104,14 +110,16 @@ async def test_a_thousand_rules_fit(client: httpx.AsyncClient):
     assert [rule["cidr"] for rule in answer.json()] == [f"{rule['cidr']}/32" for rule in sent]
 
 
-async def test_rules_that_shut_out_the_caller_conflict_unless_forced(client: httpx.AsyncClient):
-    with calling_from("9.9.9.9"):
+async def test_rules_that_shut_out_the_caller_conflict_unless_forced(
+    client: httpx.AsyncClient, core: Core
+):
+    async with calling_from("9.9.9.9", core) as admin:
         for harmful in ([{"cidr": "9.0.0.0/8", "action": "deny"}], [{"cidr": "1.1.1.1"}]):
-            answer = await client.put(PATH, json=harmful)
+            answer = await admin.put(PATH, json=harmful)
             assert answer.status_code == 409
             assert "would shut out the caller" in answer.json()["detail"]
-        assert await listed(client) == []
-        forced = await client.put(PATH, params={"force": "true"}, json=[{"cidr": "1.1.1.1"}])
+        assert await listed(admin) == []
+        forced = await admin.put(PATH, params={"force": "true"}, json=[{"cidr": "1.1.1.1"}])
         assert forced.status_code == 200
-    with calling_from("127.0.0.1"):
-        assert (await client.put(PATH, json=[{"cidr": "2.2.2.2"}])).status_code == 200
+        assert (await admin.get(PATH)).status_code == 403
+    assert (await client.put(PATH, json=[{"cidr": "2.2.2.2"}])).status_code == 200

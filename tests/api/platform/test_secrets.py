@@ -11,12 +11,10 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import text
 
-from api.app import create_app
-from conclave.container import build_core
 from conclave.crypto import new_key
 from conclave.db import Database
 from conclave.settings import Settings
-from tests.api.conftest import local_client
+from tests.api.platform.conftest import admin_of_another
 from tests.fakes.engine import FakeEngine
 
 PATH = "/api/v1/secrets"
@@ -45,11 +43,9 @@ FIELDS = {
 async def vault_app_client(
     api_settings: Settings, shared_engine: FakeEngine
 ) -> AsyncIterator[httpx.AsyncClient]:
-    settings = api_settings.model_copy(update={"encryption_key": SecretStr(new_key())})
-    core = await build_core(settings, engine=shared_engine, environment={})
-    async with local_client(create_app(settings, core)) as client:
+    key = SecretStr(new_key())
+    async with admin_of_another(api_settings, shared_engine, encryption_key=key) as client:
         yield client
-    await core.close()
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from conclave.crypto import new_key
 from conclave.db import Database
 from conclave.settings import Settings
 from tests.api.conftest import forget_settings, local_client
+from tests.fakes.callers import FakeAuthenticator, bearer
 from tests.fakes.engine import FakeEngine
 
 KEY = "sk-proj-0123456789-wxyz"
@@ -81,6 +82,7 @@ SECRETS = {
 async def sealed_core(api_settings: Settings, shared_engine: FakeEngine) -> AsyncIterator[Core]:
     settings = api_settings.model_copy(update={"encryption_key": SecretStr(new_key())})
     core = await build_core(settings, engine=shared_engine, environment={})
+    core.authenticator = FakeAuthenticator()
     yield core
     await core.close()
 
@@ -90,6 +92,7 @@ async def admin(sealed_core: Core, clean_database: Database) -> AsyncIterator[ht
     """A caller of an application that has an encryption key and no provider in its environment."""
     forget_settings(sealed_core)
     async with local_client(create_app(sealed_core.settings, sealed_core)) as client:
+        client.headers.update(bearer("admin"))
         yield client
 
 

@@ -214,3 +214,8 @@ async def test_reading_sends_no_secrets(bench: Bench, site: Site):
     )
     assert "use http_request" in said
     assert site.seen == []
+
+
+def test_what_is_packed_is_unpacked_no_further_than_is_read():
+    client = GuardedWeb(LoopbackGuard(), limit=1000)
+    assert len(client._unpacked(gzip.compress(b"y" * 1_000_000), "gzip")) == 1001

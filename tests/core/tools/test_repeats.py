@@ -142,3 +142,9 @@ def test_lines_that_look_like_headers_stay_lines():
 def test_what_cannot_be_read_says_why(patch: str, reason: str):
     with pytest.raises(PatchRefused, match=reason):
         patches.parse(patch)
+
+
+def test_an_edit_that_would_match_again_is_refused():
+    with pytest.raises(EditRefused, match="After this edit"):
+        edits.replace("aXbb", "Xb", "X", every=False)
+    assert edits.replace("aXbb", "aXbb", "aXb", every=False).text == "aXb"
