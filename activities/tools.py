@@ -27,4 +27,10 @@ class ToolActivities:
         """
         async with heartbeats():
             with translated():
-                return await self._tools.execute(asked)
+                return await self._tools.execute(asked, cancel_is_asked=_cancel_is_asked)
+
+
+def _cancel_is_asked() -> bool:
+    """Whether the workflow wants this call to end: not a timeout, nor a worker that stops."""
+    details = activity.cancellation_details()
+    return details is not None and details.cancel_requested

@@ -8,7 +8,7 @@ commits nothing.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from pydantic import JsonValue
 
@@ -68,8 +68,14 @@ class ToolService:
         self._permissions = permissions
         self._ledger = ToolRepository()
 
-    async def execute(self, asked: ExecuteInput) -> ExecuteResult:
+    async def execute(
+        self, asked: ExecuteInput, *, cancel_is_asked: Callable[[], bool] = lambda: True
+    ) -> ExecuteResult:
         """Run a line of the ledger, or say how it ended before.
+
+        A cancel that nobody asked for (a worker that stops, or whose heartbeat came too late)
+        ends this attempt alone: the next one runs the call again, or says that its outcome is
+        unknown. `cancel_is_asked` tells the two apart once the cancel is there.
 
         Raises `ExecutionNotFound`, `LateToolAttempt`, and what is retryable of the tool itself.
         """
@@ -89,7 +95,8 @@ class ToolService:
                 raise
             outcome = ToolOutcome(content=error.message, is_error=True)
         except asyncio.CancelledError:
-            await asyncio.shield(self._cancelled(asked.execution_id, started))
+            if cancel_is_asked():
+                await asyncio.shield(self._cancelled(asked.execution_id, started))
             raise
         return await self._commit(asked.execution_id, started, outcome)
 

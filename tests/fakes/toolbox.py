@@ -23,7 +23,10 @@ _TEXT: dict[str, JsonValue] = {
 
 @dataclass
 class TestTools:
-    """`look` reads, `keep` is idempotent, `send` is once (it appends a line to `file`)."""
+    """`look` reads, `keep` is idempotent, `send` is once (it appends a line to `file`).
+
+    `wait` is once and `peek` reads: both take until `held` is set.
+    """
 
     __test__ = False
 
@@ -55,6 +58,7 @@ class TestTools:
                 BuiltTool(_tool("look", Effect.READ, reading=True), self._look),
                 BuiltTool(_tool("keep", Effect.IDEMPOTENT), self._keep),
                 BuiltTool(_tool("send", Effect.ONCE, dangerous=True), self._send),
+                BuiltTool(_tool("peek", Effect.READ, reading=True), self._peek),
                 BuiltTool(_tool("wait", Effect.ONCE, reading=True), self._wait),
             ]
         )
@@ -81,6 +85,11 @@ class TestTools:
         self.entered.set()
         await self.held.wait()
         return ToolOutcome(content="waited")
+
+    async def _peek(self, arguments: Mapping[str, JsonValue], place: ToolPlace) -> ToolOutcome:
+        self.entered.set()
+        await self.held.wait()
+        return ToolOutcome(content="peeked")
 
 
 def _tool(name: str, effect: Effect, *, reading: bool = False, dangerous: bool = False) -> Tool:

@@ -149,7 +149,7 @@ async def test_the_answers_of_tools_go_back_to_the_model(stack: Stack, tools: Te
     last = stack.model.requests[-1]
     assert tool_messages(last) == ["seen a", "kept", "sent"]
     assert [tool["function"]["name"] for tool in last.body["tools"]] == [
-        "look", "keep", "send", "wait",
+        "look", "keep", "send", "peek", "wait",
     ]  # fmt: skip
     assert await statuses(stack, talk) == ["done", "done", "done"]
 

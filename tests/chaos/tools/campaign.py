@@ -186,7 +186,7 @@ async def _ends(core: Core, chat: int) -> list[str]:
     async with core.db.transaction() as tx:
         rows = await tx.conn.execute(
             text(
-                "SELECT type, data->>'stop_reason' FROM events WHERE stream = :stream"
+                "SELECT type, data->>'stop_reason', data::text FROM events WHERE stream = :stream"
                 " AND type IN (:completed, :failed) ORDER BY seq"
             ),
             {
@@ -195,7 +195,10 @@ async def _ends(core: Core, chat: int) -> list[str]:
                 "failed": EventType.TURN_FAILED,
             },
         )
-        return [reason if kind == EventType.TURN_COMPLETED else kind for kind, reason in rows]
+        return [
+            reason if kind == EventType.TURN_COMPLETED else f"{kind} {data}"
+            for kind, reason, data in rows
+        ]
 
 
 async def _snapshot(scene: _Field) -> Snapshot:

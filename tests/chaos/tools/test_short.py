@@ -24,7 +24,7 @@ def root() -> Iterator[Path]:
 @pytest.mark.timeout(600)
 async def test_no_line_is_sent_twice_and_every_cut_call_is_told_of(root: Path):
     outcome = await run(Plan(kills=10, seed=random.randrange(10**6)), root, print)
-    print(figures(outcome))
+    print(figures(outcome), *outcome.broken, sep="\n")
     assert outcome.broken == []
     assert sum(kill.counts for kill in outcome.kills) >= 10
     assert any(row["status"] == "unknown" for row in outcome.seen.ledger)

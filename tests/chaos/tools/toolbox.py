@@ -11,7 +11,8 @@ import asyncio
 import os
 import random
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,7 +37,7 @@ class Note:
     """A line of the journal."""
 
     event: str
-    """entered or left"""
+    """entered, left, or cut: cancelled by its own worker, which may be late and live"""
     pid: int
     tool: str
     text: str
@@ -90,19 +91,27 @@ class Outside:
 
     async def _send(self, arguments: Mapping[str, JsonValue], place: ToolPlace) -> ToolOutcome:
         text = str(arguments["text"])
-        self.note("entered", "send", text)
-        await self._a_moment()
-        _append(self.sent_file, f"{text}\n")
-        await self._a_moment()
-        self.note("left", "send", text)
+        with self._noted("send", text):
+            await self._a_moment()
+            _append(self.sent_file, f"{text}\n")
+            await self._a_moment()
         return ToolOutcome(content=f"{SENT} {text}")
 
     async def _look(self, arguments: Mapping[str, JsonValue], place: ToolPlace) -> ToolOutcome:
         text = str(arguments["text"])
-        self.note("entered", "look", text)
-        await self._a_moment()
-        self.note("left", "look", text)
+        with self._noted("look", text):
+            await self._a_moment()
         return ToolOutcome(content=f"{SEEN} {text}")
+
+    @contextmanager
+    def _noted(self, tool: str, text: str) -> Generator[None]:
+        self.note("entered", tool, text)
+        try:
+            yield
+        except asyncio.CancelledError:
+            self.note("cut", tool, text)
+            raise
+        self.note("left", tool, text)
 
     async def _a_moment(self) -> None:
         await asyncio.sleep(random.uniform(0, self.longest_seconds))

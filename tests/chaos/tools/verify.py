@@ -95,8 +95,9 @@ def _entered(seen: Snapshot) -> Iterator[str]:
         is_cut = row["tool_name"] == "send" and entered[text] and text not in left
         if is_cut and row["status"] != "unknown":
             yield f"{name} was cut and is {row['status']}"
+    over = {(note.pid, note.text) for note in seen.journal if note.event != "entered"}
     for note in seen.journal:
-        if note.event == "entered" and note.text not in left and note.pid not in seen.killed:
+        if note.pid not in seen.killed and (note.pid, note.text) not in over:
             yield f"{note.text} was entered by {note.pid}, which lives, and never left"
 
 
@@ -122,5 +123,6 @@ def _turns(seen: Snapshot) -> Iterator[str]:
         yield f"{seen.owed} requests or wake-ups are still owed"
     for conversation_id, number in seen.asked.items():
         ended = seen.turns.get(conversation_id, [])
-        if ended != ["end_turn"] * number:
-            yield f"conversation {conversation_id} was asked {number} times, its turns: {ended}"
+        odd = [reason for reason in ended if reason != "end_turn"]
+        if odd or len(ended) != number:
+            yield f"conversation {conversation_id} was asked {number} times: {len(ended)}, {odd}"
