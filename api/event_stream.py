@@ -11,13 +11,12 @@ from pydantic import JsonValue
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from api.subscriptions import Item, Subscription
+from api.subscriptions import LAST_WORDS_SECONDS, Item, Subscription
 from conclave.errors import Unavailable
 from schema.domain.events import Event, EventType
 
 HEARTBEAT_SECONDS = 15.0
 _RETRY_MILLISECONDS = 1000
-_LAST_WORDS_SECONDS = 2.0
 
 
 def frame(item: Item) -> dict[str, JsonValue]:
@@ -69,7 +68,7 @@ class EventStream(Response):
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             if ended.done():
-                await asyncio.wait({tell}, timeout=_LAST_WORDS_SECONDS)
+                await asyncio.wait({tell}, timeout=LAST_WORDS_SECONDS)
         finally:
             for task in tasks:
                 task.cancel()

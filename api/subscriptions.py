@@ -17,6 +17,8 @@ Item = Event | Delta
 
 QUEUE_LIMIT = 1000
 REPLAY_PAGE = 500
+LAST_WORDS_SECONDS = 2.0
+"""How long a client is still told what it has not heard, once this side ended."""
 _VOICES_KEPT = 1000
 
 

@@ -9,10 +9,10 @@ import asyncio
 import json
 import uuid
 from collections.abc import Iterable
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from typing import Annotated
 
-from fastapi import Query, WebSocket, WebSocketDisconnect
+from fastapi import Query, WebSocket
 from pydantic import JsonValue
 
 from api.deps import CoreDep, PrincipalDep
@@ -30,20 +30,16 @@ from api.gateway.client_messages import (
 )
 from api.gateway.frames import Data, Frame, Narrator
 from api.input import CheckedRouter
+from api.sockets import serve_socket
 from api.stream import HubDep
-from api.subscriptions import Channel, Ending, Subscription
+from api.subscriptions import Channel, Subscription
 from conclave.approvals.commands import Decide
 from conclave.approvals.errors import ApprovalNotPending
 from conclave.container import Core
 from conclave.errors import ConclaveError, Forbidden, NotFound, Unavailable
 from schema.domain.identity import Principal, Role
 
-UNKNOWN_CHAT = 4004
-TOO_SLOW = 4008
-_RESTARTING = 1012
-_TRY_AGAIN = 1013
 _LAST_SEQ = 2**63 - 1
-_LAST_WORDS_SECONDS = 2.0
 
 router = CheckedRouter()
 
@@ -60,6 +56,13 @@ class _ChatSocket:
         self._chat_id = chat_id
         self._sending = asyncio.Lock()
         self._narrator = Narrator(chat_id, seq=0, live_after=0)
+
+    async def channel(self) -> Channel:
+        """Return what the client watches. Raises `NotFound` for a chat that it does not have."""
+        chat = await self._core.chats.get(self._chat_id, self._principal)
+        return Channel(
+            f"chats/{self._chat_id}", conversation_id=chat.conversation_id, with_decisions=True
+        )
 
     async def greet(self, subscription: Subscription) -> None:
         """Say where the chat stands; what was missed follows."""
@@ -161,33 +164,6 @@ def _command(judged: Judged) -> Decide:
     )
 
 
-async def _serve(socket: _ChatSocket, subscription: Subscription) -> int | None:
-    """Serve until one side ends; return the code to close with, None when the client left."""
-    await socket.greet(subscription)
-    tell = asyncio.create_task(socket.tell(subscription))
-    answer = asyncio.create_task(socket.answer())
-    ended = asyncio.create_task(subscription.wait_ended())
-    tasks = {tell, answer, ended}
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        if ended.done():
-            await asyncio.wait({tell}, timeout=_LAST_WORDS_SECONDS)
-    finally:
-        for task in tasks:
-            task.cancel()
-        outcomes = await asyncio.gather(tell, answer, return_exceptions=True)
-    for outcome in outcomes:
-        if isinstance(outcome, Unavailable):
-            return _TRY_AGAIN
-        if isinstance(outcome, WebSocketDisconnect):
-            return None
-        if isinstance(outcome, Exception):
-            raise outcome
-    if subscription.ending is None:
-        return None
-    return TOO_SLOW if subscription.ending is Ending.TOO_SLOW else _RESTARTING
-
-
 @router.websocket("/ws/{chat_id:uuid}")
 async def chat_socket(
     websocket: WebSocket,
@@ -198,20 +174,5 @@ async def chat_socket(
     after: Annotated[int | None, Query(ge=0, le=_LAST_SEQ)] = None,
 ) -> None:
     """A chat; `after` replays what came after that seq."""
-    code: int | None
-    with suppress(WebSocketDisconnect):
-        await websocket.accept()
-        try:
-            chat = await core.chats.get(chat_id, principal)
-            channel = Channel(
-                f"chats/{chat_id}", conversation_id=chat.conversation_id, with_decisions=True
-            )
-            socket = _ChatSocket(websocket, core, principal, chat_id)
-            async with hub.subscribe(channel, principal, after=after) as subscription:
-                code = await _serve(socket, subscription)
-        except NotFound:
-            code = UNKNOWN_CHAT
-        except Unavailable:
-            code = _TRY_AGAIN
-        if code is not None:
-            await websocket.close(code)
+    socket = _ChatSocket(websocket, core, principal, chat_id)
+    await serve_socket(websocket, hub, principal, socket, socket.channel, after)
