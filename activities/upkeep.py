@@ -9,7 +9,7 @@ from temporalio import activity
 
 from activities.failures import translated
 from conclave.errors import NotFound
-from conclave.ports import Chore
+from conclave.ports.engine import Chore
 from schema.payloads import names
 from schema.payloads.upkeep import ChoreInput, ChoreName, ChoreResult
 

@@ -22,7 +22,7 @@ from conclave.db import Database
 from conclave.errors import Unavailable
 from conclave.events import Cursor, EventLog, Page
 from conclave.logging import get_logger
-from conclave.ports import EventBus
+from conclave.ports.events import EventBus
 from schema.domain.events import Event
 from schema.domain.identity import Principal
 

@@ -72,21 +72,13 @@ from conclave.identity.passwords import Argon2Cost
 from conclave.mailbox import Mailbox
 from conclave.memories.service import MemoryService
 from conclave.outbox.relay import Relay
-from conclave.ports import (
-    Authenticator,
-    Chore,
-    Compaction,
-    EventBus,
-    ProfileDirectory,
-    Sandbox,
-    SandboxConfigStore,
-    SecretReferences,
-    SecurityPolicy,
-    Toolbox,
-    ToolDesk,
-    WorkflowEngine,
-    WorkspaceStore,
-)
+from conclave.ports.engine import Chore, WorkflowEngine
+from conclave.ports.events import EventBus
+from conclave.ports.identity import Authenticator, SecurityPolicy
+from conclave.ports.models import Compaction, ProfileDirectory
+from conclave.ports.secrets import SecretReferences
+from conclave.ports.tools import Sandbox, SandboxConfigStore, Toolbox, ToolDesk
+from conclave.ports.workspaces import WorkspaceStore
 from conclave.profiles import repository as profile_rows
 from conclave.profiles.service import ProfileService
 from conclave.providers import repository as provider_rows

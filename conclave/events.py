@@ -15,7 +15,7 @@ from sqlalchemy import text
 from sqlalchemy.engine import RowMapping
 
 from conclave.db import Transaction
-from conclave.ports import EventBus
+from conclave.ports.events import EventBus
 from schema.domain.events import Event, EventDraft, EventType
 
 Cursor = tuple[int, int]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from conclave.agents.commands import CreateAgent
 from conclave.agents.service import AgentService
-from conclave.ports import ModelDefaults
+from conclave.ports.models import ModelDefaults
 from schema.domain.agents import AgentConfig
 
 SLUG = "assistant"

@@ -15,7 +15,7 @@ from conclave.db import Database, Transaction
 from conclave.errors import ExecutionClosed, Unavailable
 from conclave.logging import get_logger
 from conclave.mailbox import Mailbox
-from conclave.ports import WorkflowEngine
+from conclave.ports.engine import WorkflowEngine
 from schema.domain.approvals import ApprovalStatus
 from schema.payloads.approvals import ApprovalInput
 

@@ -22,7 +22,8 @@ from conclave.approvals.repository import ApprovalRepository
 from conclave.auditing import AuditLog
 from conclave.db import Database, Transaction
 from conclave.events import EventLog
-from conclave.ports import ApprovalSubject, SecurityPolicy
+from conclave.ports.identity import SecurityPolicy
+from conclave.ports.tools import ApprovalSubject
 from schema.domain.approvals import Approval, ApprovalRequest, ApprovalStatus, RiskLevel
 from schema.domain.events import EventDraft, EventType
 from schema.domain.identity import Principal, PrincipalKind, Role

@@ -15,7 +15,7 @@ BATCH = 1_000
 
 
 class AuditSealer:
-    """A chore (`conclave.ports.Chore`): may run anywhere, in several places at once."""
+    """A chore (`conclave.ports.engine.Chore`): may run anywhere, in several places at once."""
 
     def __init__(self, db: Database, keys: Keyring | None, *, batch: int = BATCH) -> None:
         self._db = db

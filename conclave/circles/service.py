@@ -22,7 +22,7 @@ from conclave.circles.repository import CircleRepository
 from conclave.db import Database, Transaction
 from conclave.events import EventLog
 from conclave.merging import merge
-from conclave.ports import ConversationControl
+from conclave.ports.engine import ConversationControl
 from schema.domain.circles import Circle, CircleConfig, CircleStatus, Member
 from schema.domain.events import EventDraft, EventType
 

@@ -15,7 +15,8 @@ from conclave.crypto import UndecipherableSecret
 from conclave.db import Database
 from conclave.errors import Unavailable
 from conclave.logging import get_logger
-from conclave.ports import DependencyProbe, MailProbe, WorkflowEngine
+from conclave.ports.engine import WorkflowEngine
+from conclave.ports.probes import DependencyProbe, MailProbe
 
 LIMIT_SECONDS = 2.0
 _DISABLED = Component(status=ComponentStatus.DISABLED)

@@ -16,7 +16,7 @@ from conclave.configuration.sealed import setting_context
 from conclave.crypto import UndecipherableSecret
 from conclave.db import Database, Transaction
 from conclave.errors import EncryptionKeyMissing, Unavailable
-from conclave.ports import SecretBox
+from conclave.ports.secrets import SecretBox
 from conclave.settings import Settings
 from schema.domain.settings import KeptSetting, SettingValue
 

@@ -26,7 +26,7 @@ from conclave.configuration.shapes import ShownSetting
 from conclave.crypto import UndecipherableSecret
 from conclave.db import Database, Transaction
 from conclave.errors import Invalid
-from conclave.ports import SettingHome
+from conclave.ports.settings import SettingHome
 from schema.domain.mail import MailSettings
 from schema.domain.settings import KeptSetting, SettingValue
 

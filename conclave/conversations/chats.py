@@ -20,7 +20,7 @@ from conclave.db import Database, Transaction
 from conclave.errors import Conflict, NotFound
 from conclave.events import EventLog
 from conclave.mailbox import Mailbox
-from conclave.ports import Assistants, ProfileDirectory
+from conclave.ports.models import Assistants, ProfileDirectory
 from schema.domain.chats import Chat, ChatStanding, ChatState, ChatTurn
 from schema.domain.conversations import ConversationKind, TurnStrategy
 from schema.domain.events import conversation_stream

@@ -21,7 +21,7 @@ from conclave.db import Database, Transaction
 from conclave.errors import ConclaveError
 from conclave.events import EventLog
 from conclave.mailbox import Mailbox
-from conclave.ports import ModelGateway
+from conclave.ports.models import ModelGateway
 from schema.domain.compaction import Compacted
 from schema.domain.events import EventDraft, EventType, conversation_stream
 from schema.domain.inbox import InboxStatus

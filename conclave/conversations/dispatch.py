@@ -22,7 +22,7 @@ from conclave.db import Database, Transaction
 from conclave.errors import ExecutionClosed, Unavailable
 from conclave.logging import get_logger
 from conclave.mailbox import Mailbox
-from conclave.ports import WorkflowEngine
+from conclave.ports.engine import WorkflowEngine
 from schema.domain.events import conversation_stream
 from schema.domain.inbox import InboxItem
 from schema.payloads.conversations import (

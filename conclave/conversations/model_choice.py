@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from conclave.ports import ModelCatalogue, ProfileDirectory, ProviderDirectory
+from conclave.ports.models import ModelCatalogue, ProfileDirectory, ProviderDirectory
 from schema.domain.base import Shape
 from schema.domain.compaction import COMPACTION_THRESHOLD
 from schema.domain.profiles import ProfileAccess

@@ -8,7 +8,7 @@ from conclave.conversations.repository import ConversationRepository, StoredConv
 from conclave.db import Database, Transaction
 from conclave.events import EventLog
 from conclave.mailbox import Mailbox
-from conclave.ports import ToolDesk
+from conclave.ports.tools import ToolDesk
 from schema.domain.conversations import ConversationStatus
 from schema.domain.events import EventType, conversation_stream
 from schema.domain.inbox import InboxStatus

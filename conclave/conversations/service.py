@@ -37,7 +37,7 @@ from conclave.db import Database, Transaction
 from conclave.errors import Conflict, Invalid, NotFound, Unavailable
 from conclave.events import EventLog
 from conclave.mailbox import InboxEntry, Letter, Mailbox
-from conclave.ports import StreamWatch
+from conclave.ports.events import StreamWatch
 from schema.domain.agents import AgentStatus
 from schema.domain.conversations import (
     Conversation,

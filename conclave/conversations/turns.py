@@ -26,7 +26,9 @@ from conclave.db import Database, Transaction
 from conclave.errors import ConclaveError, ProviderRefused
 from conclave.events import EventLog
 from conclave.mailbox import Mailbox
-from conclave.ports import EventBus, ModelGateway, ToolDesk
+from conclave.ports.events import EventBus
+from conclave.ports.models import ModelGateway
+from conclave.ports.tools import ToolDesk
 from schema.domain.agents import AgentConfig, AgentStatus
 from schema.domain.base import Shape
 from schema.domain.conversations import ConversationKind, ConversationStatus, Message

@@ -18,7 +18,7 @@ from conclave.db import Database
 from conclave.errors import Unavailable
 from conclave.health.repository import Counts, HealthRepository
 from conclave.health.shapes import Check, Level, Overview, System
-from conclave.ports import WorkflowEngine
+from conclave.ports.engine import WorkflowEngine
 
 PROBE_SECONDS = 1.0
 MEMORY_WARNING, MEMORY_CRITICAL = 70.0, 90.0

@@ -16,7 +16,7 @@ from conclave.identity.persons import person, person_or_owner
 from conclave.identity.sessions import SessionService
 from conclave.identity.shapes import Account
 from conclave.identity.user_repository import UserRepository
-from conclave.ports import SecurityPolicy
+from conclave.ports.identity import SecurityPolicy
 from schema.domain.identity import Principal
 from schema.domain.users import User
 

@@ -22,7 +22,7 @@ from conclave.identity.errors import (
     TokenExpired,
     TokenRevoked,
 )
-from conclave.ports import API_KEY_PREFIX
+from conclave.ports.identity import API_KEY_PREFIX
 from schema.domain.api_keys import ApiKey
 from schema.domain.identity import Principal, PrincipalKind, Role, Scope
 

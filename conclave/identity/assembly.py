@@ -24,7 +24,8 @@ from conclave.identity.signing import signing_keys
 from conclave.identity.tokens import TokenSigner, TokenType
 from conclave.identity.upkeep import IdentityUpkeep
 from conclave.identity.users import UserService
-from conclave.ports import ApiKeyVerifier, SecretBox, SecurityPolicy
+from conclave.ports.identity import ApiKeyVerifier, SecurityPolicy
+from conclave.ports.secrets import SecretBox
 from conclave.settings import Settings
 from schema.domain.identity import Principal
 

@@ -7,7 +7,7 @@ import hmac
 from conclave.identity.errors import InvalidToken
 from conclave.identity.sessions import SessionService
 from conclave.identity.tokens import TokenSigner, TokenType
-from conclave.ports import API_KEY_PREFIX, ApiKeyVerifier
+from conclave.ports.identity import API_KEY_PREFIX, ApiKeyVerifier
 from schema.domain.identity import GATEWAY_PRINCIPAL, Principal, PrincipalKind
 
 

@@ -8,7 +8,7 @@ from conclave.identity.lockout import Lockout, session_key
 from conclave.identity.passwords import PasswordHasher
 from conclave.identity.shapes import Account
 from conclave.identity.user_repository import UserRepository
-from conclave.ports import SecurityPolicy
+from conclave.ports.identity import SecurityPolicy
 
 
 class Confirmation:

@@ -26,7 +26,7 @@ from conclave.identity.sessions import SessionService
 from conclave.identity.shapes import Account, MfaChallenge, Tokens
 from conclave.identity.tokens import TokenSigner, TokenType
 from conclave.identity.user_repository import UserRepository
-from conclave.ports import SecurityPolicy
+from conclave.ports.identity import SecurityPolicy
 from schema.domain.security import SecurityConfig
 
 CHALLENGE_SECONDS = 300

@@ -16,7 +16,7 @@ from conclave.identity.password_rules import PasswordRules
 from conclave.identity.shapes import Account
 from conclave.identity.user_repository import UserRepository
 from conclave.logging import get_logger
-from conclave.ports import SecurityPolicy
+from conclave.ports.identity import SecurityPolicy
 from conclave.settings import AuthMode, Settings
 from schema.domain.identity import Role
 from schema.domain.security import RegistrationPolicy

@@ -30,7 +30,8 @@ from conclave.identity.persons import person
 from conclave.identity.sealed import mfa_context
 from conclave.identity.shapes import Account, MfaSetup
 from conclave.identity.user_repository import UserRepository
-from conclave.ports import SecretBox, SecurityPolicy
+from conclave.ports.identity import SecurityPolicy
+from conclave.ports.secrets import SecretBox
 from schema.domain.identity import Principal
 
 

@@ -30,7 +30,7 @@ from conclave.identity.standing import (
 )
 from conclave.identity.tokens import Claims, TokenSigner, TokenType
 from conclave.identity.user_repository import UserRepository
-from conclave.ports import SecurityPolicy
+from conclave.ports.identity import SecurityPolicy
 from schema.domain.identity import Principal, PrincipalKind
 from schema.domain.security import SecurityConfig
 from schema.domain.users import UserSession

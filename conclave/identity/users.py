@@ -18,7 +18,7 @@ from conclave.identity.second_factor import SecondFactorService
 from conclave.identity.sessions import SessionService
 from conclave.identity.shapes import Account
 from conclave.identity.user_repository import UserRepository
-from conclave.ports import SecurityPolicy
+from conclave.ports.identity import SecurityPolicy
 from schema.domain.identity import Principal, PrincipalKind, Role
 from schema.domain.users import User
 

@@ -18,7 +18,9 @@ from conclave.believed import Believed
 from conclave.crypto import UndecipherableSecret
 from conclave.db import Database, Transaction
 from conclave.errors import EncryptionKeyMissing
-from conclave.ports import SecretBox, SecretReferences, SettingHome, UrlGuard
+from conclave.ports.secrets import SecretBox, SecretReferences
+from conclave.ports.settings import SettingHome
+from conclave.ports.urls import UrlGuard
 from conclave.profiles.commands import CreateProfile
 from conclave.profiles.errors import ProfileInUse, ProfileNotFound, ProfileTaken, SecretNotYours
 from conclave.profiles.repository import ProfileRepository, key_context

@@ -15,7 +15,9 @@ from conclave.believed import Believed
 from conclave.crypto import UndecipherableSecret, mask_key
 from conclave.db import Database, Transaction
 from conclave.errors import EncryptionKeyMissing, SecretNotUsable
-from conclave.ports import ModelCatalogue, ProviderProbe, SecretBox, SecretReferences, UrlGuard
+from conclave.ports.models import ModelCatalogue, ProviderProbe
+from conclave.ports.secrets import SecretBox, SecretReferences
+from conclave.ports.urls import UrlGuard
 from conclave.providers.commands import UpdateProvider
 from conclave.providers.defaults import DEFAULTS
 from conclave.providers.errors import ProviderNotFound

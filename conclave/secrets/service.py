@@ -11,7 +11,7 @@ from conclave.auditing import AuditLog, changed
 from conclave.crypto import Keyring, UndecipherableSecret
 from conclave.db import Database, Transaction
 from conclave.errors import EncryptionKeyMissing
-from conclave.ports import SecretUser
+from conclave.ports.secrets import SecretUser
 from conclave.secrets import envelope
 from conclave.secrets.commands import CreateSecret, RotateSecret, UpdateSecret
 from conclave.secrets.errors import SecretInUse, SecretNotFound, SecretUndecipherable

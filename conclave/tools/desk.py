@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from conclave.db import Transaction
 from conclave.events import EventLog
-from conclave.ports import ApprovalDesk, Toolbox
+from conclave.ports.tools import ApprovalDesk, Toolbox
 from conclave.tools import policy
 from conclave.tools.arguments import BadArguments, parse
 from conclave.tools.permissions import PermissionService

@@ -12,7 +12,7 @@ from conclave.believed import Believed
 from conclave.db import Database
 from conclave.errors import Invalid
 from conclave.merging import merge
-from conclave.ports import Sandbox
+from conclave.ports.tools import Sandbox
 from conclave.tools.sandbox_repository import SandboxConfigRepository
 from schema.domain.sandbox import SandboxConfig, SandboxStatus
 

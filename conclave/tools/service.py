@@ -15,7 +15,7 @@ from pydantic import JsonValue
 from conclave.db import Database, Transaction
 from conclave.errors import ConclaveError, Invalid
 from conclave.events import EventLog
-from conclave.ports import Toolbox
+from conclave.ports.tools import Toolbox
 from conclave.tools import policy
 from conclave.tools.arguments import BadArguments, check
 from conclave.tools.errors import ExecutionNotFound, LateToolAttempt

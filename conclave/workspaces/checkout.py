@@ -5,7 +5,7 @@ from __future__ import annotations
 from conclave.db import Database, Transaction
 from conclave.errors import Unavailable
 from conclave.events import EventLog
-from conclave.ports import ProgressSink, Workspace, WorkspaceStore
+from conclave.ports.workspaces import ProgressSink, Workspace, WorkspaceStore
 from conclave.workspaces.errors import CheckoutGivenUp
 from conclave.workspaces.rendering import checkout_event
 from conclave.workspaces.repository import ProjectRepository

@@ -12,7 +12,7 @@ from conclave.db import Database, Transaction
 from conclave.errors import ExecutionClosed, Unavailable
 from conclave.logging import get_logger
 from conclave.mailbox import Mailbox
-from conclave.ports import WorkflowEngine
+from conclave.ports.engine import WorkflowEngine
 from conclave.workspaces.errors import ProjectNotFound
 from conclave.workspaces.repository import ProjectRepository
 from schema.domain.projects import CheckoutStatus

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from conclave.auditing import AuditLog, changed
 from conclave.db import Database, Transaction
 from conclave.events import EventLog
-from conclave.ports import RemoteUrls, Workspace, WorkspaceStore
+from conclave.ports.urls import RemoteUrls
+from conclave.ports.workspaces import Workspace, WorkspaceStore
 from conclave.workspaces.commands import CreateProject, UpdateProject
 from conclave.workspaces.dispatch import ProjectDispatch
 from conclave.workspaces.errors import (

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 
 
 class ChoreName(StrEnum):
-    """What has to be done again and again; each is a `conclave.ports.Chore` of the worker."""
+    """What has to be done again and again; each is a worker's `conclave.ports.engine.Chore`."""
 
     SEAL_AUDIT_LOG = "seal_audit_log"
     PURGE_SESSIONS = "purge_sessions"

@@ -17,7 +17,7 @@ from conclave.adapters.bus.coalescing import POKE_INTERVAL, Coalescer
 from conclave.adapters.bus.postgres import PAYLOAD_LIMIT, PostgresBus, parse_delta, payloads
 from conclave.adapters.bus.redis import RedisBus
 from conclave.adapters.bus.watchers import StreamWatchers
-from conclave.ports import EventBus
+from conclave.ports.events import EventBus
 from schema.domain.events import Delta
 from tests.waiting import until
 

@@ -20,7 +20,7 @@ from api.admission import RECHECK_SECONDS
 from api.app import create_app
 from conclave.adapters.bus.postgres import DELTAS_CHANNEL
 from conclave.container import Core, build_core
-from conclave.ports import Authenticator
+from conclave.ports.identity import Authenticator
 from conclave.settings import AuthMode, Settings
 from schema.payloads.approvals import ApprovalInput
 from schema.payloads.checkout import CheckoutInput, RemovalInput

@@ -16,7 +16,7 @@ from conclave.auditing import AuditLog
 from conclave.crypto import Keyring, UndecipherableSecret, new_key
 from conclave.db import Database
 from conclave.errors import EncryptionKeyMissing, Invalid, SecretNotUsable, UrlRefused
-from conclave.ports import SecretUser
+from conclave.ports.secrets import SecretUser
 from conclave.providers.commands import UpdateProvider
 from conclave.providers.errors import ProviderNotFound
 from conclave.providers.service import ProviderService

@@ -17,7 +17,7 @@ from schema.payloads.conversations import (
 
 @dataclass
 class FakeEngine:
-    """Implements `conclave.ports.WorkflowEngine`; `down` makes every call fail."""
+    """Implements `conclave.ports.engine.WorkflowEngine`; `down` makes every call fail."""
 
     started: list[ConversationState] = field(default_factory=list[ConversationState])
     woken: list[ConversationState] = field(default_factory=list[ConversationState])

@@ -7,7 +7,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from conclave.ports import DeltaSink
+from conclave.ports.models import DeltaSink
 from schema.domain.llm import ModelReply, ModelRequest
 from schema.domain.providers import ProviderAccess
 
@@ -30,7 +30,7 @@ class Held:
 
 @dataclass
 class ScriptedGateway:
-    """Implements `conclave.ports.ModelGateway`; what is not scripted is answered by a number."""
+    """Implements `conclave.ports.models.ModelGateway`; answers by a number what is not scripted."""
 
     script: deque[str | Held | BaseException] = field(
         default_factory=deque[str | Held | BaseException]

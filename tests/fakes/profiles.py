@@ -25,7 +25,7 @@ def profile(name: str, model: str, window: int | None = None, **fields: object) 
 
 @dataclass
 class Profiles:
-    """Implements `conclave.ports.ProfileDirectory`."""
+    """Implements `conclave.ports.models.ProfileDirectory`."""
 
     known: dict[str, ProfileAccess] = field(default_factory=dict[str, ProfileAccess])
 

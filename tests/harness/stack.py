@@ -14,7 +14,8 @@ from conclave.agents.commands import CreateAgent
 from conclave.container import Core, WorkerParts, build_core, build_worker_parts, temporal_client
 from conclave.conversations.commands import CreateConversation
 from conclave.crypto import new_key
-from conclave.ports import ProfileDirectory, Toolbox
+from conclave.ports.models import ProfileDirectory
+from conclave.ports.tools import Toolbox
 from conclave.settings import Settings
 from schema.domain.agents import Agent
 from schema.domain.conversations import Conversation, ConversationStatus, Message

@@ -29,7 +29,7 @@ from activities.upkeep import UpkeepActivities
 from conclave.auditing import AuditLog
 from conclave.db import Database
 from conclave.errors import Conflict, Unavailable
-from conclave.ports import Chore
+from conclave.ports.engine import Chore
 from schema.payloads import names
 from schema.payloads.upkeep import ChoreName, UpkeepInput, UpkeepResult
 from tests.harness.stack import Stack

@@ -16,7 +16,7 @@ from conclave.adapters.git.session import (
     resolve,
 )
 from conclave.errors import ConclaveError
-from conclave.ports import ProgressSink
+from conclave.ports.workspaces import ProgressSink
 from schema.domain.repositories import Pushed
 
 CLONE_SECONDS = 30 * 60.0

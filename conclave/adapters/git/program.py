@@ -15,7 +15,7 @@ from pathlib import Path
 
 from conclave.adapters.git.environment import ConfigPairs, closed_environment
 from conclave.adapters.git.errors import GitBusy, GitMissing, GitOutputTooLarge
-from conclave.ports import ProgressSink
+from conclave.ports.workspaces import ProgressSink
 
 OLDEST = (2, 38)
 """`merge-tree --write-tree` is of 2.38, `http.curloptResolve` of 2.37: before that a pinned

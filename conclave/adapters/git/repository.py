@@ -24,7 +24,7 @@ from conclave.adapters.git.session import Session, Writer, current_branch, must_
 from conclave.adapters.workspace.errors import PathRefused
 from conclave.adapters.workspace.paths import TEMPORARY_PREFIX, TEMPORARY_SUFFIX, parse_entry
 from conclave.errors import ConclaveError, Invalid
-from conclave.ports import ProgressSink
+from conclave.ports.workspaces import ProgressSink
 from schema.domain.repositories import (
     Branch,
     Commit,

@@ -17,7 +17,7 @@ from conclave.adapters.git.failures import unexpected
 from conclave.adapters.git.program import OUTPUT_BYTES, Call, GitProgram, Output
 from conclave.adapters.workspace.locks import TreeLock, acquire
 from conclave.errors import ConclaveError
-from conclave.ports import ProgressSink
+from conclave.ports.workspaces import ProgressSink
 
 _ALLOWED = re.compile(
     r"core\.(?:repositoryformatversion|filemode|bare|logallrefupdates|ignorecase"

@@ -15,7 +15,7 @@ from typing import cast
 
 from pydantic import JsonValue
 
-from conclave.ports import DeltaSink
+from conclave.ports.models import DeltaSink
 from schema.domain.conversations import MessageRole
 from schema.domain.llm import ModelReply, ModelRequest, PromptMessage, ToolCall, ToolSpec
 from schema.domain.providers import ProviderAccess

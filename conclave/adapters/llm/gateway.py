@@ -30,7 +30,7 @@ from conclave.errors import (
     ProviderUnavailable,
     UrlRefused,
 )
-from conclave.ports import DeltaSink
+from conclave.ports.models import DeltaSink
 from schema.domain.llm import ModelReply, ModelRequest, ToolCall
 from schema.domain.providers import ProviderAccess, ProviderName
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from conclave.ports import DeltaSink, ModelGateway
+from conclave.ports.models import DeltaSink, ModelGateway
 from schema.domain.llm import ModelReply, ModelRequest
 from schema.domain.providers import ProviderAccess
 

@@ -20,7 +20,7 @@ from conclave.adapters.workspace.descriptors import DIRECTORY
 from conclave.adapters.workspace.files import DirectoryFiles
 from conclave.adapters.workspace.locks import TreeLock
 from conclave.adapters.workspace.tree import Tree
-from conclave.ports import Repository, Workspace
+from conclave.ports.workspaces import Repository, Workspace
 
 RepositoryAt = Callable[[Path], Repository]
 """Makes the repository of the workspace that lies in a directory."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from conclave.ports import Sandbox, SecretReferences, WebClient, Workspaces
+from conclave.ports.secrets import SecretReferences
+from conclave.ports.tools import Sandbox
+from conclave.ports.urls import WebClient
+from conclave.ports.workspaces import Workspaces
 from conclave.tools.builtin.files import FileTools
 from conclave.tools.builtin.git import GitTools
 from conclave.tools.builtin.http import HttpTools, SecretHosts

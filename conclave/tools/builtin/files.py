@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from pydantic import Field
 
 from conclave.errors import ConclaveError, NotFound
-from conclave.ports import FileTree
+from conclave.ports.workspaces import FileTree
 from conclave.tools.builtin.definition import Answer, Arguments, define, failure, sentence
 from conclave.tools.builtin.edits import EditRefused, replace
 from conclave.tools.builtin.excerpts import MOST_CHARACTERS

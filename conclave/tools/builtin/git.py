@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from conclave.errors import Conflict
-from conclave.ports import Repository
+from conclave.ports.workspaces import Repository
 from conclave.tools.builtin.definition import Answer, Arguments, define
 from conclave.tools.builtin.excerpts import start_of
 from conclave.tools.builtin.places import Places, relative

@@ -16,7 +16,8 @@ from pydantic import Field
 
 from conclave.crypto import blank_out
 from conclave.errors import ConclaveError, Forbidden
-from conclave.ports import SecretReferences, WebClient
+from conclave.ports.secrets import SecretReferences
+from conclave.ports.urls import WebClient
 from conclave.tools.builtin.definition import Answer, Arguments, define
 from conclave.tools.builtin.excerpts import MOST_CHARACTERS
 from conclave.tools.toolbox import BuiltTool

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from conclave.errors import Forbidden
-from conclave.ports import Workspace, Workspaces
+from conclave.ports.workspaces import Workspace, Workspaces
 from schema.domain.sandbox import SandboxConfig, WorkspaceMode
 from schema.domain.tools import ToolPlace
 

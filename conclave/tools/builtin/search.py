@@ -13,7 +13,8 @@ from fnmatch import fnmatchcase
 from pydantic import Field, ValidationError
 
 from conclave.errors import ConclaveError, SandboxRefused
-from conclave.ports import FileTree, Sandbox, Workspace
+from conclave.ports.tools import Sandbox
+from conclave.ports.workspaces import FileTree, Workspace
 from conclave.tools.builtin.definition import Answer, Arguments, define, failure, first_flaw
 from conclave.tools.builtin.places import Places, relative
 from conclave.tools.toolbox import BuiltTool

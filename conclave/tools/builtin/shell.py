@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field, ValidationError
 
-from conclave.ports import Sandbox
+from conclave.ports.tools import Sandbox
 from conclave.tools.builtin.definition import Answer, Arguments, define, failure, first_flaw
 from conclave.tools.builtin.excerpts import both_ends
 from conclave.tools.builtin.places import Places, relative

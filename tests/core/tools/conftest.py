@@ -19,7 +19,7 @@ from conclave.adapters.sandbox.host import HostSandbox
 from conclave.adapters.workspace.store import DirectoryStore
 from conclave.db import Transaction
 from conclave.errors import NotFound, SecretNotUsable
-from conclave.ports import Workspace
+from conclave.ports.workspaces import Workspace
 from conclave.tools.arguments import check
 from conclave.tools.builtin.assembly import default_toolbox
 from conclave.tools.toolbox import ToolRegistry
