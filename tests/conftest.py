@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import structlog
 from sqlalchemy import text
 
 from conclave.db import Database
@@ -26,6 +27,8 @@ from tests.harness.stack import Stack, running_stack
 __all__ = ["accounts", "accounts_core"]  # fixtures of theirs, for all tests
 
 configure_logging("WARNING", LogFormat.JSON)
+# A cached logger keeps the pipeline of the test that used it first, and `capture_logs` misses it.
+structlog.configure(cache_logger_on_first_use=False)
 
 
 @pytest.hookimpl(wrapper=True)

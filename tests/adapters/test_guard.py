@@ -9,9 +9,9 @@ import httpx
 import pytest
 
 from conclave.adapters.net.guard import OutgoingGuard, Resolver
+from conclave.adapters.net.setup import own_endpoints
 from conclave.adapters.net.transport import guarded_client
 from conclave.adapters.net.urls import endpoints_of, parse_allow
-from conclave.container import own_endpoints
 from conclave.errors import UrlRefused
 from conclave.settings import Settings
 from schema.domain.urls import UrlPurpose

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import structlog
 
-# One list for everybody: loggers keep the one they first met, and `capture_logs` changes it.
-_PROCESSORS: list[structlog.types.Processor] = [
-    structlog.contextvars.merge_contextvars,
-    structlog.processors.format_exc_info,
-    structlog.processors.JSONRenderer(),
-]
-
 
 def log_plainly() -> None:
     """Let every level through as JSON: structlog's own default draws tracebacks for seconds."""
-    structlog.configure(processors=_PROCESSORS)
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ]
+    )
