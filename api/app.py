@@ -162,13 +162,18 @@ def create_app(
         app.router.routes.extend(router.routes)
     Admission(settings, limiter or limits, recheck_seconds).protect(app.router)
     errors.install(app, DIALECTS)
+    _add_middleware(app, settings)
+    return app
+
+
+def _add_middleware(app: FastAPI, settings: Settings) -> None:
+    """Put what every request passes around the routes, the innermost first."""
     app.add_middleware(Head)
     app.add_middleware(TrailingSlash)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, dialects=DIALECTS)
     app.add_middleware(Gate, settings=settings, dialects=DIALECTS)
     proxies = Proxies(parse_networks(settings.trusted_proxies))
     app.add_middleware(RequestContext, dialects=DIALECTS, proxies=proxies)
-    return app
 
 
 app = create_app()

@@ -11,7 +11,6 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
-from pydantic import SecretStr
 from temporalio.client import Client
 
 from activities.approvals import ApprovalActivities
@@ -33,7 +32,7 @@ from conclave.adapters.llm.probe import HttpProviderProbe
 from conclave.adapters.llm.routing import RoutingGateway
 from conclave.adapters.mail.probe import SmtpProbe
 from conclave.adapters.net.guard import OutgoingGuard
-from conclave.adapters.net.urls import Endpoint, endpoints_of, parse_allow
+from conclave.adapters.net.setup import outgoing_guard
 from conclave.adapters.net.web import GuardedWeb
 from conclave.adapters.sandbox.host import HostSandbox
 from conclave.adapters.store.probe import store_probe
@@ -74,7 +73,7 @@ from conclave.memories.service import MemoryService
 from conclave.outbox.relay import Relay
 from conclave.ports.engine import Chore, WorkflowEngine
 from conclave.ports.events import EventBus
-from conclave.ports.identity import Authenticator, SecurityPolicy
+from conclave.ports.identity import Authenticator
 from conclave.ports.models import Compaction, ProfileDirectory
 from conclave.ports.secrets import SecretReferences
 from conclave.ports.tools import Sandbox, SandboxConfigStore, Toolbox, ToolDesk
@@ -108,53 +107,118 @@ from workflows.codec import EncryptionCodec, data_converter
 from workflows.engine import TemporalEngine
 
 
-@dataclass
-class Core:
-    """The services and what they stand on, shared by one process."""
+@dataclass(frozen=True)
+class _Ground:
+    """What every service stands on."""
 
     settings: Settings
+    environment: Mapping[str, str]
     db: Database
     bus: EventBus
-    events: EventLog
-    watchers: StreamWatchers
     engine: WorkflowEngine
     keys: Keyring | None
-    codec: EncryptionCodec | None
+    events: EventLog
+    audit: AuditLog
+    mailbox: Mailbox
+    security: SecurityService
+    guard: OutgoingGuard
+    references: SecretReferences
+    plain: PlainSettings
+
+
+@dataclass(frozen=True)
+class _Models:
+    """Which models there are, and who is answered by which."""
+
+    providers: ProviderService
+    profiles: ProfileService
+    chooser: ModelChooser
+
+
+@dataclass(frozen=True)
+class _Talks:
+    """Who talks with whom."""
+
+    watchers: StreamWatchers
     dispatch: ConversationDispatch
-    audit: AuditService
+    conversations: ConversationService
     agents: AgentService
     circles: CircleService
-    conversations: ConversationService
     chats: ChatService
-    profiles: ProfileService
-    models: ModelChooser
     compaction: Compaction
-    memories: MemoryService
+
+
+@dataclass(frozen=True)
+class _Deeds:
+    """What agents do, where, and who allows it."""
+
     project_dispatch: ProjectDispatch
     projects: ProjectService
     workspace_store: WorkspaceStore
     workspaces: WorkspaceService
-    providers: ProviderService
-    health: HealthService
-    authenticator: Authenticator
-    api_keys: ApiKeyService
-    identity: Identity
-    security: SecurityService
+    sandbox: Sandbox
+    sandbox_config: SandboxConfigStore
     permissions: PermissionService
     approvals: ApprovalService
     approval_dispatch: ApprovalDispatch
     tools: ToolService
     tool_desk: ToolDesk
-    guard: OutgoingGuard
+
+
+@dataclass(frozen=True)
+class _Rules:
+    """Who may call, and the settings of the whole."""
+
+    identity: Identity
+    api_keys: ApiKeyService
     configuration: ConfigurationService
     application: ApplicationService
     components: ComponentHealthService
-    secrets: SecretService
-    references: SecretReferences
-    expiry_notices: ExpiryNotices
-    sandbox: Sandbox
-    sandbox_config: SandboxConfigStore
-    _stack: AsyncExitStack
+
+
+class Core:
+    """The services and what they stand on, shared by one process."""
+
+    def __init__(
+        self,
+        ground: _Ground,
+        models: _Models,
+        talks: _Talks,
+        deeds: _Deeds,
+        rules: _Rules,
+        stack: AsyncExitStack,
+    ) -> None:
+        self.settings = ground.settings
+        self.db, self.bus, self.engine = ground.db, ground.bus, ground.engine
+        self.keys = ground.keys
+        self.codec = None if ground.keys is None else EncryptionCodec(ground.keys)
+        self.events = ground.events
+        self.security, self.guard = ground.security, ground.guard
+        self.references = ground.references
+        self.audit = AuditService(ground.db)
+        self.health = HealthService(ground.db, ground.engine, ground.settings.conclave_data_dir)
+        self.memories = MemoryService(ground.db, ground.events, ground.audit)
+        self.secrets = SecretService(
+            ground.db, ground.keys, ground.audit, users=[models.providers, models.profiles]
+        )
+        self.expiry_notices = ExpiryNotices(ground.db, ground.events)
+        self.providers, self.profiles = models.providers, models.profiles
+        self.models = models.chooser
+        self.watchers, self.dispatch = talks.watchers, talks.dispatch
+        self.conversations, self.chats = talks.conversations, talks.chats
+        self.agents, self.circles = talks.agents, talks.circles
+        self.compaction = talks.compaction
+        self.project_dispatch, self.projects = deeds.project_dispatch, deeds.projects
+        self.workspace_store, self.workspaces = deeds.workspace_store, deeds.workspaces
+        self.sandbox, self.sandbox_config = deeds.sandbox, deeds.sandbox_config
+        self.permissions = deeds.permissions
+        self.approvals, self.approval_dispatch = deeds.approvals, deeds.approval_dispatch
+        self.tools, self.tool_desk = deeds.tools, deeds.tool_desk
+        self.identity, self.api_keys = rules.identity, rules.api_keys
+        self.authenticator: Authenticator = rules.identity.authenticator
+        self.configuration, self.application = rules.configuration, rules.application
+        self.components = rules.components
+        self._stack = stack
 
     async def close(self) -> None:
         """Close every connection, the last opened first."""
@@ -199,14 +263,55 @@ async def build_core(
     keys = keyring(settings)
     db = Database.connect(settings.sqlalchemy_url, pool_size=settings.database_pool_size)
     stack.push_async_callback(db.close)
-    bus = await _bus(settings, name, stack)
-    if engine is None:
-        engine = TemporalEngine(await temporal_client(settings, lazy=True))
-    events = EventLog(bus)
     audit = AuditLog()
-    mailbox = Mailbox()
+    security = SecurityService(db, audit, settings.auth_mode)
+    bus = await _bus(settings, name, stack)
+    ground = _Ground(
+        settings=settings,
+        environment=environment,
+        db=db,
+        bus=bus,
+        engine=engine or TemporalEngine(await temporal_client(settings, lazy=True)),
+        keys=keys,
+        events=EventLog(bus),
+        audit=audit,
+        mailbox=Mailbox(),
+        security=security,
+        guard=guard or outgoing_guard(settings, security, environment),
+        references=VaultReferences(db, keys),
+        plain=PlainSettings(db, keys, settings),
+    )
+    models = _build_models(ground, profiles)
+    talks = _build_talks(ground, models)
+    deeds = _build_deeds(ground, toolbox, git_protocols)
+    rules = _build_rules(ground, models, password_cost)
+    stack.callback(rules.identity.close)
+    return Core(ground, models, talks, deeds, rules, stack)
+
+
+def _build_models(ground: _Ground, profiles: ProfileDirectory | None) -> _Models:
+    catalogue = PriceMapCatalogue()
+    providers = ProviderService(
+        ground.db,
+        ground.audit,
+        ground.keys,
+        ground.guard,
+        HttpProviderProbe(ground.guard),
+        catalogue,
+        ground.environment,
+        ground.references,
+    )
+    own_profiles = ProfileService(
+        ground.db, ground.audit, ground.keys, ground.guard, ground.references, ground.plain
+    )
+    chooser = ModelChooser(providers, catalogue, profiles or own_profiles)
+    return _Models(providers, own_profiles, chooser)
+
+
+def _build_talks(ground: _Ground, models: _Models) -> _Talks:
+    db, events, audit, mailbox = ground.db, ground.events, ground.audit, ground.mailbox
     watchers = StreamWatchers()
-    dispatch = ConversationDispatch(db, mailbox, engine)
+    dispatch = ConversationDispatch(db, mailbox, ground.engine)
     conversations = ConversationService(
         db,
         events,
@@ -214,110 +319,85 @@ async def build_core(
         mailbox,
         dispatch,
         watchers,
-        advance_wait_seconds=settings.advance_wait_seconds,
+        advance_wait_seconds=ground.settings.advance_wait_seconds,
     )
-    security = SecurityService(db, audit, settings.auth_mode)
-    guard = guard or outgoing_guard(settings, security, environment)
-    references = VaultReferences(db, keys)
-    catalogue = PriceMapCatalogue()
-    providers = ProviderService(
-        db,
-        audit,
-        keys,
-        guard,
-        HttpProviderProbe(guard),
-        catalogue,
-        environment,
-        references,
-    )
-    plain = PlainSettings(db, keys, settings)
-    own_profiles = ProfileService(db, audit, keys, guard, references, plain)
-    models = ModelChooser(providers, catalogue, profiles or own_profiles)
     agents = AgentService(db, events, audit)
-    configuration = ConfigurationService(
-        db, plain, ProviderSettingHome(providers), SecuritySettingHome(security), audit
+    assistants = AssistantService(agents, DefaultModel(models.providers, ground.plain))
+    control = CircleConversations(events, dispatch, conversations)
+    return _Talks(
+        watchers=watchers,
+        dispatch=dispatch,
+        conversations=conversations,
+        agents=agents,
+        circles=CircleService(db, events, audit, control),
+        chats=ChatService(db, events, audit, mailbox, conversations, assistants, models.profiles),
+        compaction=CompactionService(db, mailbox, conversations, models.chooser),
     )
-    api_keys = ApiKeyService(db, audit, ApiKeyHasher(keys))
-    identity = build_identity(settings, db, security, keys, api_keys=api_keys, cost=password_cost)
-    stack.callback(identity.close)
-    remotes = GuardedRemotes(guard, git_protocols, known_credentials(environment))
-    store = workspace_store(settings, GitProgram(git_protocols), remotes)
-    project_dispatch = ProjectDispatch(db, mailbox, engine)
+
+
+def _build_deeds(
+    ground: _Ground, toolbox: Toolbox | None, git_protocols: Collection[str]
+) -> _Deeds:
+    settings, db, events, audit = ground.settings, ground.db, ground.events, ground.audit
+    remotes = GuardedRemotes(ground.guard, git_protocols, known_credentials(ground.environment))
+    git = GitProgram(git_protocols)
+    store = DirectoryStore(
+        settings.conclave_data_dir / "workspaces", lambda home: GitRepository(home, git, remotes)
+    )
+    project_dispatch = ProjectDispatch(db, ground.mailbox, ground.engine)
     projects = ProjectService(db, events, audit, project_dispatch, remotes)
     workspaces = WorkspaceService(projects, store)
     sandbox = HostSandbox(
         hidden=[settings.conclave_data_dir], unsandboxed=settings.sandbox_unsandboxed
     )
-    rules = SandboxConfigService(db, audit, sandbox)
-    tools_there = toolbox or default_toolbox(
+    sandbox_config = SandboxConfigService(db, audit, sandbox)
+    box = toolbox or default_toolbox(
         workspaces=workspaces,
         sandbox=sandbox,
-        rules=rules,
-        web=GuardedWeb(guard),
-        references=references,
+        rules=sandbox_config,
+        web=GuardedWeb(ground.guard),
+        references=ground.references,
         secret_hosts=settings.tool_secret_hosts,
     )
-    permissions = PermissionService(db, audit, lambda: [tool.name for tool in tools_there.all()])
-    approval_dispatch = ApprovalDispatch(db, mailbox, engine)
-    approvals = ApprovalService(db, events, audit, approval_dispatch, security)
-    tools = ToolService(db, events, tools_there, permissions)
+    permissions = PermissionService(db, audit, lambda: [tool.name for tool in box.all()])
+    approval_dispatch = ApprovalDispatch(db, ground.mailbox, ground.engine)
+    approvals = ApprovalService(db, events, audit, approval_dispatch, ground.security)
+    tools = ToolService(db, events, box, permissions)
     approvals.subject = tools
-    return Core(
-        settings=settings,
-        db=db,
-        bus=bus,
-        events=events,
-        watchers=watchers,
-        engine=engine,
-        keys=keys,
-        codec=None if keys is None else EncryptionCodec(keys),
-        dispatch=dispatch,
+    return _Deeds(
         project_dispatch=project_dispatch,
         projects=projects,
         workspace_store=store,
         workspaces=workspaces,
-        audit=AuditService(db),
-        agents=agents,
-        circles=CircleService(
-            db, events, audit, CircleConversations(events, dispatch, conversations)
-        ),
-        conversations=conversations,
-        chats=ChatService(
-            db,
-            events,
-            audit,
-            mailbox,
-            conversations,
-            AssistantService(agents, DefaultModel(providers, plain)),
-            own_profiles,
-        ),
-        profiles=own_profiles,
-        models=models,
-        compaction=CompactionService(db, mailbox, conversations, models),
-        memories=MemoryService(db, events, audit),
-        providers=providers,
-        health=HealthService(db, engine, settings.conclave_data_dir),
-        authenticator=identity.authenticator,
-        identity=identity,
-        api_keys=api_keys,
-        security=security,
-        guard=guard,
-        configuration=configuration,
-        application=ApplicationService(db, plain, configuration, settings),
-        components=ComponentHealthService(
-            db, engine, configuration, SmtpProbe(), _probes(settings, environment)
-        ),
-        secrets=SecretService(db, keys, audit, users=[providers, own_profiles]),
-        references=references,
-        expiry_notices=ExpiryNotices(db, events),
+        sandbox=sandbox,
+        sandbox_config=sandbox_config,
         permissions=permissions,
         approvals=approvals,
         approval_dispatch=approval_dispatch,
         tools=tools,
-        tool_desk=ToolDeskService(tools_there, permissions, approvals, events),
-        sandbox=sandbox,
-        sandbox_config=rules,
-        _stack=stack,
+        tool_desk=ToolDeskService(box, permissions, approvals, events),
+    )
+
+
+def _build_rules(ground: _Ground, models: _Models, password_cost: Argon2Cost | None) -> _Rules:
+    settings, db, audit, keys = ground.settings, ground.db, ground.audit, ground.keys
+    configuration = ConfigurationService(
+        db,
+        ground.plain,
+        ProviderSettingHome(models.providers),
+        SecuritySettingHome(ground.security),
+        audit,
+    )
+    probes = _probes(settings, ground.environment)
+    api_keys = ApiKeyService(db, audit, ApiKeyHasher(keys))
+    return _Rules(
+        identity=build_identity(
+            settings, db, ground.security, keys, api_keys=api_keys, cost=password_cost
+        ),
+        api_keys=api_keys,
+        configuration=configuration,
+        application=ApplicationService(db, ground.plain, configuration, settings),
+        components=ComponentHealthService(db, ground.engine, configuration, SmtpProbe(), probes),
     )
 
 
@@ -373,16 +453,6 @@ def chores_of(core: Core) -> dict[ChoreName, Chore]:
     }
 
 
-def workspace_store(settings: Settings, git: GitProgram, remotes: GuardedRemotes) -> DirectoryStore:
-    """Return the workspaces below the data directory."""
-    root = settings.conclave_data_dir / "workspaces"
-    return DirectoryStore(root, lambda home: GitRepository(home, git, remotes))
-
-
-def _revealed(secret: SecretStr | None) -> str | None:
-    return None if secret is None else secret.get_secret_value()
-
-
 def keyring(settings: Settings) -> Keyring | None:
     """Return the keys of ENCRYPTION_KEY, None where it is not set."""
     if settings.encryption_key is None:
@@ -411,47 +481,6 @@ async def temporal_client(settings: Settings, *, lazy: bool = False) -> Client:
         settings.temporal_namespace,
         data_converter(keyring(settings)),
         lazy=lazy,
-    )
-
-
-def own_ports(settings: Settings) -> frozenset[int]:
-    """Return the ports of this product, which nothing an agent supplies may reach."""
-    ports = {settings.api_port}
-    for address in (settings.temporal_address, settings.temporal_ui_url or ""):
-        _, _, port = address.rstrip("/").rpartition(":")
-        if port.isdigit():
-            ports.add(int(port))
-    return frozenset(ports)
-
-
-def own_endpoints(settings: Settings, environment: Mapping[str, str]) -> frozenset[Endpoint]:
-    """Return what this product stands on, which nothing an agent supplies may reach."""
-    found = (
-        endpoints_of(settings.database_url, 5432)
-        | endpoints_of(_revealed(settings.redis_url), 6379)
-        | endpoints_of(settings.temporal_address, 7233)
-        | endpoints_of(settings.temporal_ui_url)
-    )
-    if (settings.object_store_url or "").startswith(("http://", "https://")):
-        found |= endpoints_of(settings.object_store_url)
-    for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"):
-        found |= endpoints_of(environment.get(name))
-    return found
-
-
-def outgoing_guard(
-    settings: Settings, security: SecurityPolicy, environment: Mapping[str, str]
-) -> OutgoingGuard:
-    """Return the one guard of outgoing URLs. Raises ValueError for a list it cannot honour."""
-
-    async def private_webhooks() -> bool:
-        return (await security.current()).webhooks.allow_private_addresses
-
-    return OutgoingGuard(
-        allow=parse_allow(settings.outgoing_allow),
-        own_ports=own_ports(settings),
-        own_endpoints=own_endpoints(settings, environment),
-        private_webhooks=private_webhooks,
     )
 
 

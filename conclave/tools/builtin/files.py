@@ -131,7 +131,9 @@ class FileTools:
 
     def tools(self) -> list[BuiltTool]:
         """Return them."""
-        files, read, same = ToolCategory.FILES, Effect.READ, Effect.IDEMPOTENT
+        return [*self._looking(), *self._writing(), *self._moving()]
+
+    def _looking(self) -> list[BuiltTool]:
         return [
             define(
                 "read_file",
@@ -139,19 +141,33 @@ class FileTools:
                 "parts: offset and limit count lines.",
                 self.read,
                 ReadFile,
-                effect=read,
-                category=files,
+                effect=Effect.READ,
+                category=ToolCategory.FILES,
                 timeout_seconds=_SECONDS,
                 is_reading=True,
             ),
+            define(
+                "list_files",
+                "List files and directories of the workspace, with sizes in bytes.",
+                self.list,
+                ListFiles,
+                effect=Effect.READ,
+                category=ToolCategory.FILES,
+                timeout_seconds=_SECONDS,
+                is_reading=True,
+            ),
+        ]
+
+    def _writing(self) -> list[BuiltTool]:
+        return [
             define(
                 "write_file",
                 "Make a file, or replace all that it holds. Directories are made. To change a "
                 "part of a file use edit_file.",
                 self.write,
                 WriteFile,
-                effect=same,
-                category=files,
+                effect=Effect.IDEMPOTENT,
+                category=ToolCategory.FILES,
                 timeout_seconds=_SECONDS,
             ),
             define(
@@ -160,8 +176,8 @@ class FileTools:
                 "unless replace_all is set.",
                 self.edit,
                 EditFile,
-                effect=same,
-                category=files,
+                effect=Effect.IDEMPOTENT,
+                category=ToolCategory.FILES,
                 timeout_seconds=_SECONDS,
             ),
             define(
@@ -169,27 +185,21 @@ class FileTools:
                 "Apply a unified diff to one or several files: all of it or nothing.",
                 self.patch,
                 ApplyPatch,
-                effect=same,
-                category=files,
+                effect=Effect.IDEMPOTENT,
+                category=ToolCategory.FILES,
                 timeout_seconds=120,
             ),
-            define(
-                "list_files",
-                "List files and directories of the workspace, with sizes in bytes.",
-                self.list,
-                ListFiles,
-                effect=read,
-                category=files,
-                timeout_seconds=_SECONDS,
-                is_reading=True,
-            ),
+        ]
+
+    def _moving(self) -> list[BuiltTool]:
+        return [
             define(
                 "move_file",
                 "Move or rename a file or directory.",
                 self.move,
                 MoveFile,
                 effect=Effect.ONCE,
-                category=files,
+                category=ToolCategory.FILES,
                 timeout_seconds=_SECONDS,
             ),
             define(
@@ -198,7 +208,7 @@ class FileTools:
                 self.delete,
                 DeleteFile,
                 effect=Effect.ONCE,
-                category=files,
+                category=ToolCategory.FILES,
                 timeout_seconds=_SECONDS,
                 is_dangerous=True,
             ),
