@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, suppress
-
 from temporalio import activity
 
 from activities.failures import translated
+from activities.heartbeats import heartbeats
 from conclave.workspaces.checkout import CheckoutService
 from schema.payloads import names
 from schema.payloads.checkout import (
@@ -37,11 +34,11 @@ class GitActivities:
         `policies.CLONE_HEARTBEAT_TIMEOUT`); a cancel ends git. Typed failures: `remote_refused`,
         `url_refused` and `checkout_given_up` are final, `remote_unreachable` is tried again.
         """
-        beat = _Beat()
-        async with beat.kept():
+        progress = _Progress()
+        async with heartbeats(every=_HEARTBEAT_SECONDS, tell=progress.last):
             with translated():
                 return await self._checkouts.clone(
-                    asked, attempt=activity.info().attempt, progress=beat.note
+                    asked, attempt=activity.info().attempt, progress=progress.note
                 )
 
     @activity.defn(name=names.SETTLE_CHECKOUT_ACTIVITY)
@@ -53,36 +50,23 @@ class GitActivities:
     @activity.defn(name=names.REMOVE_FILES_ACTIVITY)
     async def remove(self, asked: RemovalInput) -> RemovalResult:
         """Remove a deleted project's files. May run twice, also at once; heartbeats as `clone`."""
-        async with _Beat().kept():
+        async with heartbeats(every=_HEARTBEAT_SECONDS):
             with translated():
                 await self._checkouts.remove(asked.project_id)
         return RemovalResult()
 
 
-class _Beat:
-    """Heartbeats that tell the last line of progress."""
+class _Progress:
+    """The last line of git's progress."""
 
     def __init__(self) -> None:
         self._line = ""
 
     def note(self, line: str) -> None:
-        """Take a line to be told with the next beat; what the remote itself says is not."""
+        """Take a line to be told with the next heartbeat; what the remote itself says is not."""
         if not line.startswith("remote:"):
             self._line = line
 
-    @asynccontextmanager
-    async def kept(self) -> AsyncGenerator[None]:
-        """Beat until the block ends."""
-
-        async def beat() -> None:
-            while True:
-                activity.heartbeat(self._line)
-                await asyncio.sleep(_HEARTBEAT_SECONDS)
-
-        task = asyncio.create_task(beat())
-        try:
-            yield
-        finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+    def last(self) -> str:
+        """Return it, empty before the first."""
+        return self._line

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
 
 from temporalio import activity
 
-_HEARTBEAT_SECONDS = 1.0
+_EVERY_SECONDS = 1.0
 
 
 @asynccontextmanager
-async def heartbeats() -> AsyncGenerator[None]:
-    """Send one every second until the block ends."""
+async def heartbeats(
+    *, every: float = _EVERY_SECONDS, tell: Callable[[], str] | None = None
+) -> AsyncGenerator[None]:
+    """Send one every so many seconds until the block ends, with what `tell` says just then."""
 
     async def beat() -> None:
         while True:
             # Not at once: most of what is quick would pay for a heartbeat nobody needs.
-            await asyncio.sleep(_HEARTBEAT_SECONDS)
-            activity.heartbeat()
+            await asyncio.sleep(every)
+            activity.heartbeat(*(() if tell is None else (tell(),)))
 
     task = asyncio.create_task(beat())
     try:
