@@ -109,7 +109,8 @@ class SecondFactorService:
         Raises `MfaRequired`, `MfaNotActive`, `WrongPassword`, `WrongCode`, `AccountLocked`.
         """
         user_id = person(principal)
-        if (await self._policy.current()).mfa.required:
+        config = await self._policy.current()
+        if config.mfa.required:
             raise MfaRequired
         if password is not None:
             await self._confirmation.password(user_id, password)
@@ -119,12 +120,15 @@ class SecondFactorService:
                 raise MfaNotActive
             await self._confirmation.check(tx, user_id)
             fits = await self.accept(tx, account, code) is not None
+            # Counted under the lock on the account: guesses sent at once come one by one.
+            locked = None
             if fits:
                 await self.remove(tx, account)
                 await self._audit.record(tx, "mfa_disabled", "user", user_id, principal=principal)
+            else:
+                locked = await self._confirmation.failed(tx, user_id, config.lockout)
         if not fits:
-            await self._confirmation.failed(user_id)
-            raise WrongCode
+            raise locked or WrongCode()
 
     async def remove(self, tx: Transaction, account: Account) -> None:
         """Forget a user's factor, backup codes included."""

@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
+from conclave.db import Transaction
 from conclave.identity.assembly import build_identity
 from conclave.identity.commands import Login
 from conclave.identity.errors import InvalidCredentials
 from conclave.identity.passwords import Argon2Cost
+from conclave.identity.shapes import Account
 from tests.harness.accounts import PASSWORD, Accounts
 
 ADA, BOB, NOBODY = "ada@example.org", "bob@example.org", "nobody@example.org"
@@ -83,6 +85,23 @@ async def test_guesses_at_once_are_locked_like_guesses_in_turn(accounts: Account
     assert [answer.status_code for answer in answers].count(200) == 0
     assert [answer.status_code for answer in answers].count(401) <= 5
     assert await accounts.value("SELECT failures FROM login_attempts") >= 5
+
+
+async def test_of_codes_guessed_at_once_inside_a_session_five_are_looked_at(
+    accounts: Accounts, monkeypatch: pytest.MonkeyPatch
+):
+    ada = await accounts.with_mfa(ADA)
+    accept, judged = accounts.identity.second_factor.accept, list[str]()
+
+    async def noted(tx: Transaction, account: Account, code: str) -> str | None:
+        judged.append(code)
+        return await accept(tx, account, code)
+
+    monkeypatch.setattr(accounts.identity.second_factor, "accept", noted)
+    guesses = [accounts.post("/auth/mfa/disable", ada.access, totp_code="no") for _ in range(40)]
+    answers = await asyncio.gather(*guesses)
+    assert {answer.status_code for answer in answers} == {400, 423}
+    assert len(judged) == 5
 
 
 async def test_spelling_an_address_differently_does_not_start_a_new_count(accounts: Accounts):
