@@ -22,7 +22,6 @@ from conclave.identity.errors import (
     MfaNotActive,
     MfaRequired,
     MfaUnavailable,
-    UserNotFound,
     WrongCode,
 )
 from conclave.identity.mfa_repository import MfaRepository
@@ -65,7 +64,7 @@ class SecondFactorService:
             await self._confirmation.password(user_id, password)
         secret = new_secret()
         async with self._db.transaction() as tx:
-            account = await self._locked(tx, user_id)
+            account = await self._users.locked(tx, user_id)
             if account.mfa_enabled:
                 raise MfaAlreadyActive
             sealed = self._box_or_refuse().seal(secret, context=mfa_context(user_id))
@@ -82,7 +81,7 @@ class SecondFactorService:
         now = self._clock()
         codes = new_backup_codes()
         async with self._db.transaction() as tx:
-            account = await self._locked(tx, user_id)
+            account = await self._users.locked(tx, user_id)
             if account.mfa_enabled:
                 raise MfaAlreadyActive
             if account.mfa_pending_secret is None:
@@ -115,7 +114,7 @@ class SecondFactorService:
         if password is not None:
             await self._confirmation.password(user_id, password)
         async with self._db.transaction() as tx:
-            account = await self._locked(tx, user_id)
+            account = await self._users.locked(tx, user_id)
             if not account.mfa_enabled:
                 raise MfaNotActive
             await self._confirmation.check(tx, user_id)
@@ -159,12 +158,6 @@ class SecondFactorService:
             return None
         await self._users.update(tx, account.id, {"mfa_last_step": step})
         return "totp"
-
-    async def _locked(self, tx: Transaction, user_id: int) -> Account:
-        account = await self._users.by_id(tx, user_id, lock=True)
-        if account is None:
-            raise UserNotFound(user_id)
-        return account
 
     def _open(self, account: Account, sealed: bytes) -> str:
         try:
