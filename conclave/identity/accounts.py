@@ -52,18 +52,19 @@ class AccountService:
         """
         user_id = person(principal)
         given = command.model_fields_set
+        is_proven = False
         if "email" in given and command.email != (await self.me(principal)).email:
             if command.current_password is None:
                 raise WrongPassword
             await self._confirmation.password(user_id, command.current_password)
+            is_proven = True
         async with self._db.transaction() as tx:
             before = await self._users.locked(tx, user_id)
-            if (
-                "email" in given
-                and command.email != before.email
-                and not await self._users.change_email(tx, user_id, command.email)
-            ):
-                raise EmailTaken
+            if "email" in given and command.email != before.email:
+                if not is_proven:  # it changed since it was looked at
+                    raise WrongPassword
+                if not await self._users.change_email(tx, user_id, command.email):
+                    raise EmailTaken
             values: dict[str, object] = {"updated_at": self._clock()}
             if "full_name" in given:
                 values["full_name"] = command.full_name

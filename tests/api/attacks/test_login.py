@@ -15,6 +15,8 @@ from conclave.identity.commands import Login
 from conclave.identity.errors import InvalidCredentials
 from conclave.identity.passwords import Argon2Cost
 from conclave.identity.shapes import Account
+from schema.domain.identity import Principal
+from schema.domain.users import User
 from tests.harness.accounts import PASSWORD, Accounts
 
 ADA, BOB, NOBODY = "ada@example.org", "bob@example.org", "nobody@example.org"
@@ -134,6 +136,25 @@ async def test_an_oversized_password_is_refused_before_it_costs_anything(
     refused = await accounts.post(path, email=ADA, password="Aa1!" * 33)
     assert refused.status_code == 422
     assert "Aa1!" not in refused.text
+
+
+async def test_an_address_that_changes_meanwhile_still_needs_the_password(
+    accounts: Accounts, monkeypatch: pytest.MonkeyPatch
+):
+    """It looks unchanged when the request comes in, and is another one once it is stored."""
+    ada = await accounts.person(ADA)
+    service = accounts.identity.accounts
+    look = service.me
+
+    async def changed_meanwhile(principal: Principal) -> User:
+        found = await look(principal)
+        await accounts.execute("UPDATE users SET email = 'new@example.org'")
+        return found
+
+    monkeypatch.setattr(service, "me", changed_meanwhile)
+    refused = await accounts.call("PUT", "/auth/me", ada.access, email=ADA)
+    assert (refused.status_code, refused.json()["error_code"]) == (400, "AUTH_001")
+    assert await accounts.value("SELECT email FROM users") == "new@example.org"
 
 
 # Replaying
