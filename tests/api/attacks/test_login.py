@@ -80,8 +80,12 @@ async def test_the_time_does_not_tell_who_has_an_account(accounts: Accounts):
 # Guessing
 
 
-async def test_guesses_at_once_are_locked_like_guesses_in_turn(accounts: Accounts):
-    await accounts.person(ADA)
+@pytest.mark.parametrize("has_second_factor", [False, True])
+async def test_guesses_at_once_are_locked_like_guesses_in_turn(
+    accounts: Accounts, *, has_second_factor: bool
+):
+    """Nor does being asked for the second factor tell that the password was right."""
+    await (accounts.with_mfa(ADA) if has_second_factor else accounts.person(ADA))
     guesses = [WRONG] * 30 + [PASSWORD]
     answers = await asyncio.gather(*(accounts.login(ADA, guess) for guess in guesses))
     assert [answer.status_code for answer in answers].count(200) == 0
