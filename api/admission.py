@@ -31,7 +31,7 @@ from schema.domain.identity import LOCAL_PRINCIPAL, Principal
 from schema.domain.security import IpRule
 
 RECHECK_SECONDS = 15.0
-"""How soon an open stream notices that its caller's rights have changed."""
+"""How soon an open stream notices that its caller may call no more."""
 
 
 class AddressRefused(Forbidden):
@@ -157,7 +157,7 @@ class Admission:
         token = current_caller.set(_caller(scope, principal))
         try:
             if place.is_stream and principal is not None and credential is not None:
-                recheck = self._recheck(scope, credential, principal)
+                recheck = self._recheck(place, scope, credential, principal)
                 await run_while_holding(handle, scope, receive, send, recheck)
             else:
                 await handle(scope, receive, send)
@@ -179,16 +179,22 @@ class Admission:
                 if principal is None or credential is None:
                     await handle(scope, receive, send)
                 else:
-                    recheck = self._recheck(scope, credential, principal)
+                    recheck = self._recheck(place, scope, credential, principal)
                     await run_while_holding(handle, scope, receive, send, recheck)
             finally:
                 current_caller.reset(token)
 
         return guarded
 
-    def _recheck(self, scope: Scope, credential: str, principal: Principal) -> Recheck:
-        authenticate = _core(scope).authenticator.authenticate
-        return Recheck(authenticate, credential, principal, self._recheck_seconds)
+    def _recheck(
+        self, place: _Place, scope: Scope, credential: str, principal: Principal
+    ) -> Recheck:
+        async def ask_again(credential: str) -> Principal:
+            if place.is_filtered:
+                await self._refuse_address(scope)
+            return await _core(scope).authenticator.authenticate(credential)
+
+        return Recheck(ask_again, credential, principal, self._recheck_seconds)
 
     async def _admit(self, place: _Place, scope: Scope, credential: str | None) -> Principal | None:
         """Return who calls, None where nobody needs to be known; what costs least is asked first.

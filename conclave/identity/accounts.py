@@ -5,18 +5,15 @@ from __future__ import annotations
 from pydantic import JsonValue
 
 from conclave.auditing import AuditLog, changed
-from conclave.db import Database, Transaction
+from conclave.db import Database
 from conclave.identity.clock import Clock
 from conclave.identity.commands import UpdateProfile
 from conclave.identity.confirmation import Confirmation
 from conclave.identity.errors import EmailTaken, UserNotFound, WrongPassword
-from conclave.identity.mfa_repository import MfaRepository
-from conclave.identity.password_rules import PasswordRules
+from conclave.identity.new_passwords import NewPasswords
 from conclave.identity.persons import person, person_or_owner
-from conclave.identity.sessions import SessionService
 from conclave.identity.shapes import Account
 from conclave.identity.user_repository import UserRepository
-from conclave.ports.identity import SecurityPolicy
 from schema.domain.identity import Principal
 from schema.domain.users import User
 
@@ -28,21 +25,16 @@ class AccountService:
         self,
         db: Database,
         audit: AuditLog,
-        policy: SecurityPolicy,
-        rules: PasswordRules,
+        passwords: NewPasswords,
         confirmation: Confirmation,
-        sessions: SessionService,
         clock: Clock,
     ) -> None:
         self._db = db
         self._audit = audit
-        self._policy = policy
-        self._rules = rules
+        self._passwords = passwords
         self._confirmation = confirmation
-        self._sessions = sessions
         self._clock = clock
         self._users = UserRepository()
-        self._factors = MfaRepository()
 
     async def me(self, principal: Principal) -> User:
         """Return the caller's account, or the one an API key belongs to."""
@@ -60,23 +52,24 @@ class AccountService:
         """
         user_id = person(principal)
         given = command.model_fields_set
+        is_proven = False
         if "email" in given and command.email != (await self.me(principal)).email:
             if command.current_password is None:
                 raise WrongPassword
             await self._confirmation.password(user_id, command.current_password)
+            is_proven = True
         async with self._db.transaction() as tx:
-            before = await self._locked(tx, user_id)
-            if (
-                "email" in given
-                and command.email != before.email
-                and not await self._users.change_email(tx, user_id, command.email)
-            ):
-                raise EmailTaken
+            before = await self._users.locked(tx, user_id)
+            if "email" in given and command.email != before.email:
+                if not is_proven:  # it changed since it was looked at
+                    raise WrongPassword
+                if not await self._users.change_email(tx, user_id, command.email):
+                    raise EmailTaken
             values: dict[str, object] = {"updated_at": self._clock()}
             if "full_name" in given:
                 values["full_name"] = command.full_name
             await self._users.update(tx, user_id, values)
-            after = await self._locked(tx, user_id)
+            after = await self._users.locked(tx, user_id)
             await self._audit.record(
                 tx,
                 "user_updated",
@@ -94,30 +87,14 @@ class AccountService:
         """
         user_id = person(principal)
         checked = await self._confirmation.password(user_id, current)
-        config = await self._policy.current()
-        async with self._db.autocommit() as tx:
-            earlier = await self._users.earlier_passwords(tx, user_id)
-        hashed = await self._rules.accept(
-            new,
-            config.password_policy,
-            field="new_password",
-            email=checked.email,
-            earlier=[checked.password_hash, *earlier],
-        )
+        hashed = await self._passwords.next(new, checked, field="new_password")
         async with self._db.transaction() as tx:
-            account = await self._locked(tx, user_id)
+            account = await self._users.locked(tx, user_id)
             if account.password_changed_at != checked.password_changed_at:
                 raise WrongPassword
-            await self._users.replace_password(tx, account, hashed, self._clock())
-            await self._factors.drop_challenges(tx, user_id)
-            await self._sessions.end_all(tx, user_id, "password_changed", keep=principal.session_id)
-            await self._audit.record(tx, "password_changed", "user", user_id, principal=principal)
-
-    async def _locked(self, tx: Transaction, user_id: int) -> Account:
-        account = await self._users.by_id(tx, user_id, lock=True)
-        if account is None:
-            raise UserNotFound(user_id)
-        return account
+            await self._passwords.put(
+                tx, account, hashed, keep=principal.session_id, principal=principal
+            )
 
 
 def audited(account: Account) -> dict[str, JsonValue]:

@@ -14,6 +14,7 @@ from conclave.identity.clock import Clock, utc_now
 from conclave.identity.confirmation import Confirmation
 from conclave.identity.lockout import Lockout
 from conclave.identity.logins import LoginService
+from conclave.identity.new_passwords import NewPasswords
 from conclave.identity.password_rules import PasswordRules
 from conclave.identity.passwords import Argon2Cost, PasswordHasher
 from conclave.identity.registration import RegistrationService, Seed
@@ -84,17 +85,17 @@ def build_identity(
     audit = AuditLog()
     tokens = TokenSigner(signing_keys(settings), clock)
     hasher = PasswordHasher(cost)
-    rules = PasswordRules(hasher)
     lockout = Lockout(audit, clock)
     confirmation = Confirmation(db, policy, hasher, lockout)
     sessions = SessionService(db, audit, policy, tokens, clock)
+    passwords = NewPasswords(db, audit, policy, PasswordRules(hasher), sessions, clock)
     second_factor = SecondFactorService(db, audit, policy, box, confirmation, clock)
     registration = RegistrationService(
-        db, audit, policy, rules, settings.auth_mode, Seed.of(settings), clock
+        db, audit, policy, passwords, settings.auth_mode, Seed.of(settings), clock
     )
     gateway = settings.gateway_token
     return Identity(
-        accounts=AccountService(db, audit, policy, rules, confirmation, sessions, clock),
+        accounts=AccountService(db, audit, passwords, confirmation, clock),
         logins=LoginService(
             db,
             audit,
@@ -111,7 +112,7 @@ def build_identity(
         second_factor=second_factor,
         sessions=sessions,
         users=UserService(
-            db, audit, policy, rules, registration, sessions, second_factor, lockout, clock
+            db, audit, passwords, registration, sessions, second_factor, lockout, clock
         ),
         tokens=tokens,
         authenticator=CredentialAuthenticator(

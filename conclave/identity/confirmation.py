@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from conclave.db import Database, Transaction
-from conclave.identity.errors import UserNotFound, WrongPassword
+from conclave.identity.errors import AccountLocked, UserNotFound, WrongPassword
 from conclave.identity.lockout import Lockout, session_key
 from conclave.identity.passwords import PasswordHasher
 from conclave.identity.shapes import Account
 from conclave.identity.user_repository import UserRepository
 from conclave.ports.identity import SecurityPolicy
+from schema.domain.security import LockoutPolicy
 
 
 class Confirmation:
@@ -34,8 +35,10 @@ class Confirmation:
         if account is None:
             raise UserNotFound(user_id)
         if not await self._hasher.matches(password, account.password_hash):
-            await self.failed(user_id)
-            raise WrongPassword
+            policy = (await self._policy.current()).lockout
+            async with self._db.transaction() as tx:
+                locked = await self.failed(tx, user_id, policy)
+            raise locked or WrongPassword()
         async with self._db.autocommit() as tx:
             await self._lockout.succeeded(tx, session_key(user_id))
         return account
@@ -44,10 +47,8 @@ class Confirmation:
         """Raise `AccountLocked` after too many failures."""
         await self._lockout.check(tx, session_key(user_id))
 
-    async def failed(self, user_id: int) -> None:
-        """Count a failure, in a transaction of its own. Raises `AccountLocked`."""
-        config = await self._policy.current()
-        async with self._db.transaction() as tx:
-            refusal = await self._lockout.failed(tx, session_key(user_id), config.lockout, user_id)
-        if refusal is not None:
-            raise refusal
+    async def failed(
+        self, tx: Transaction, user_id: int, policy: LockoutPolicy
+    ) -> AccountLocked | None:
+        """Count a failure; commit it, then raise what is returned or the refusal itself."""
+        return await self._lockout.failed(tx, session_key(user_id), policy, user_id)

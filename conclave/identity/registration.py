@@ -12,7 +12,7 @@ from conclave.identity.clock import Clock
 from conclave.identity.commands import CreateUser, Register
 from conclave.identity.emails import local_part, normal_email
 from conclave.identity.errors import EmailTaken, RegistrationClosed, WeakPassword
-from conclave.identity.password_rules import PasswordRules
+from conclave.identity.new_passwords import NewPasswords
 from conclave.identity.shapes import Account
 from conclave.identity.user_repository import UserRepository
 from conclave.logging import get_logger
@@ -49,7 +49,7 @@ class RegistrationService:
         db: Database,
         audit: AuditLog,
         policy: SecurityPolicy,
-        rules: PasswordRules,
+        passwords: NewPasswords,
         mode: AuthMode,
         seed: Seed | None,
         clock: Clock,
@@ -57,7 +57,7 @@ class RegistrationService:
         self._db = db
         self._audit = audit
         self._policy = policy
-        self._rules = rules
+        self._passwords = passwords
         self._mode = mode
         self._seed = seed
         self._clock = clock
@@ -75,9 +75,7 @@ class RegistrationService:
             await self._role(tx, config.registration)
             if await self._users.by_email(tx, command.email) is not None:
                 raise EmailTaken
-        hashed = await self._rules.accept(
-            command.password, config.password_policy, field="password", email=command.email
-        )
+        hashed = await self._passwords.first(command.password, command.email)
         async with self._db.transaction() as tx:
             await self._users.lock_administrators(tx)
             role = await self._role(tx, config.registration)
@@ -151,11 +149,8 @@ class RegistrationService:
             email = normal_email(seed.email)
         except ValueError:
             raise _not_seeded("ADMIN_EMAIL is not an email address") from None
-        config = await self._policy.current()
         try:
-            hashed = await self._rules.accept(
-                seed.password, config.password_policy, field="password", email=email
-            )
+            hashed = await self._passwords.first(seed.password, email)
         except WeakPassword as error:
             raise _not_seeded(f"ADMIN_PASSWORD {'; '.join(error.flaws)}") from None
         command = CreateUser(

@@ -22,7 +22,6 @@ from conclave.identity.errors import (
     MfaNotActive,
     MfaRequired,
     MfaUnavailable,
-    UserNotFound,
     WrongCode,
 )
 from conclave.identity.mfa_repository import MfaRepository
@@ -66,7 +65,7 @@ class SecondFactorService:
             await self._confirmation.password(user_id, password)
         secret = new_secret()
         async with self._db.transaction() as tx:
-            account = await self._locked(tx, user_id)
+            account = await self._users.locked(tx, user_id)
             if account.mfa_enabled:
                 raise MfaAlreadyActive
             sealed = self._box_or_refuse().seal(secret, context=mfa_context(user_id))
@@ -83,7 +82,7 @@ class SecondFactorService:
         now = self._clock()
         codes = new_backup_codes()
         async with self._db.transaction() as tx:
-            account = await self._locked(tx, user_id)
+            account = await self._users.locked(tx, user_id)
             if account.mfa_enabled:
                 raise MfaAlreadyActive
             if account.mfa_pending_secret is None:
@@ -110,22 +109,26 @@ class SecondFactorService:
         Raises `MfaRequired`, `MfaNotActive`, `WrongPassword`, `WrongCode`, `AccountLocked`.
         """
         user_id = person(principal)
-        if (await self._policy.current()).mfa.required:
+        config = await self._policy.current()
+        if config.mfa.required:
             raise MfaRequired
         if password is not None:
             await self._confirmation.password(user_id, password)
         async with self._db.transaction() as tx:
-            account = await self._locked(tx, user_id)
+            account = await self._users.locked(tx, user_id)
             if not account.mfa_enabled:
                 raise MfaNotActive
             await self._confirmation.check(tx, user_id)
             fits = await self.accept(tx, account, code) is not None
+            # Counted under the lock on the account: guesses sent at once come one by one.
+            locked = None
             if fits:
                 await self.remove(tx, account)
                 await self._audit.record(tx, "mfa_disabled", "user", user_id, principal=principal)
+            else:
+                locked = await self._confirmation.failed(tx, user_id, config.lockout)
         if not fits:
-            await self._confirmation.failed(user_id)
-            raise WrongCode
+            raise locked or WrongCode()
 
     async def remove(self, tx: Transaction, account: Account) -> None:
         """Forget a user's factor, backup codes included."""
@@ -156,12 +159,6 @@ class SecondFactorService:
             return None
         await self._users.update(tx, account.id, {"mfa_last_step": step})
         return "totp"
-
-    async def _locked(self, tx: Transaction, user_id: int) -> Account:
-        account = await self._users.by_id(tx, user_id, lock=True)
-        if account is None:
-            raise UserNotFound(user_id)
-        return account
 
     def _open(self, account: Account, sealed: bytes) -> str:
         try:

@@ -64,7 +64,8 @@ class TokenSigner:
         # does not hold is never kept, and the times are judged anew at each use.
         self._verified = lru_cache(maxsize=_REMEMBERED)(self._decode)
         try:
-            jwt.encode({}, self._keys[0], algorithm=_ALGORITHM)
+            for key in self._keys:  # one that only verifies would fail each request it is tried on
+                jwt.encode({}, key, algorithm=_ALGORITHM)
         except jwt.InvalidKeyError:
             raise SigningKeyRefused("JWT_SECRET cannot be a PEM or SSH key.") from None
 

@@ -10,6 +10,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 
 from conclave.db import Transaction
+from conclave.identity.errors import UserNotFound
 from conclave.identity.shapes import Account
 from schema.domain.identity import Role
 from schema.domain.users import User
@@ -61,6 +62,13 @@ class UserRepository:
     async def by_id(self, tx: Transaction, user_id: int, *, lock: bool = False) -> Account | None:
         """Return one account, locked against other changes where asked."""
         return await self._one(tx, UserRow.id == user_id, lock=lock)
+
+    async def locked(self, tx: Transaction, user_id: int) -> Account:
+        """Return one account, locked against other changes. Raises `UserNotFound`."""
+        account = await self.by_id(tx, user_id, lock=True)
+        if account is None:
+            raise UserNotFound(user_id)
+        return account
 
     async def by_email(self, tx: Transaction, email: str) -> Account | None:
         """Return one account."""

@@ -11,14 +11,12 @@ from conclave.identity.clock import Clock
 from conclave.identity.commands import CreateUser, UpdateUser
 from conclave.identity.errors import EmailTaken, LastAdministrator, NoAccount, UserNotFound
 from conclave.identity.lockout import Lockout, session_key
-from conclave.identity.mfa_repository import MfaRepository
-from conclave.identity.password_rules import PasswordRules
+from conclave.identity.new_passwords import NewPasswords
 from conclave.identity.registration import RegistrationService
 from conclave.identity.second_factor import SecondFactorService
 from conclave.identity.sessions import SessionService
 from conclave.identity.shapes import Account
 from conclave.identity.user_repository import UserRepository
-from conclave.ports.identity import SecurityPolicy
 from schema.domain.identity import Principal, PrincipalKind, Role
 from schema.domain.users import User
 
@@ -30,8 +28,7 @@ class UserService:
         self,
         db: Database,
         audit: AuditLog,
-        policy: SecurityPolicy,
-        rules: PasswordRules,
+        passwords: NewPasswords,
         registration: RegistrationService,
         sessions: SessionService,
         second_factor: SecondFactorService,
@@ -40,15 +37,13 @@ class UserService:
     ) -> None:
         self._db = db
         self._audit = audit
-        self._policy = policy
-        self._rules = rules
+        self._passwords = passwords
         self._registration = registration
         self._sessions = sessions
         self._second_factor = second_factor
         self._lockout = lockout
         self._clock = clock
         self._users = UserRepository()
-        self._factors = MfaRepository()
 
     async def list(self, role: Role | None, limit: int, offset: int) -> tuple[Sequence[User], int]:
         """Return a piece of the list, newest first, and the length of the whole."""
@@ -57,10 +52,7 @@ class UserService:
 
     async def create(self, command: CreateUser) -> User:
         """Make an account. Raises `WeakPassword`, `EmailTaken`."""
-        config = await self._policy.current()
-        hashed = await self._rules.accept(
-            command.password, config.password_policy, field="password", email=command.email
-        )
+        hashed = await self._passwords.first(command.password, command.email)
         async with self._db.transaction() as tx:
             account = await self._registration.insert(tx, command, hashed)
             await self._audit.record(
@@ -83,16 +75,20 @@ class UserService:
         if "password" in given:
             if principal.kind is PrincipalKind.API_KEY:
                 raise NoAccount("An API key cannot change passwords")
-            hashed = await self._new_hash(user_id, command.password)
+            async with self._db.autocommit() as tx:
+                account = await self._users.by_id(tx, user_id)
+            if account is None:
+                raise UserNotFound(user_id)
+            hashed = await self._passwords.next(command.password, account)
         async with self._db.transaction() as tx:
             if given & {"role", "is_active"}:
                 await self._users.lock_administrators(tx)
-            before = await self._locked(tx, user_id)
+            before = await self._users.locked(tx, user_id)
             await self._keep_an_administrator(tx, before, command)
             await self._store(tx, before, command)
             if hashed is not None:
                 await self._replace_password(tx, before, hashed, keep=principal.session_id)
-            after = await self._locked(tx, user_id)
+            after = await self._users.locked(tx, user_id)
             if before.is_active and not after.is_active:
                 await self._sessions.end_all(tx, user_id, "disabled")
             await self._audit.record(
@@ -114,14 +110,14 @@ class UserService:
             found = await self._users.by_email(tx, email)
         if found is None:
             raise UserNotFound(email)
-        hashed = await self._new_hash(found.id, password)
+        hashed = await self._passwords.next(password, found)
         async with self._db.transaction() as tx:
-            account = await self._locked(tx, found.id)
+            account = await self._users.locked(tx, found.id)
             await self._replace_password(tx, account, hashed, keep=None)
             if disable_mfa and account.mfa_enabled:
                 await self._second_factor.remove(tx, account)
                 await self._audit.record(tx, "mfa_disabled", "user", account.id)
-            account = await self._locked(tx, found.id)
+            account = await self._users.locked(tx, found.id)
         return account.public
 
     async def _store(self, tx: Transaction, before: Account, command: UpdateUser) -> None:
@@ -135,30 +131,12 @@ class UserService:
         ):
             raise EmailTaken
 
-    async def _new_hash(self, user_id: int, password: str) -> str:
-        config = await self._policy.current()
-        async with self._db.autocommit() as tx:
-            account = await self._users.by_id(tx, user_id)
-            if account is None:
-                raise UserNotFound(user_id)
-            earlier = await self._users.earlier_passwords(tx, user_id)
-        return await self._rules.accept(
-            password,
-            config.password_policy,
-            field="password",
-            email=account.email,
-            earlier=[account.password_hash, *earlier],
-        )
-
     async def _replace_password(
         self, tx: Transaction, account: Account, hashed: str, *, keep: int | None
     ) -> None:
-        await self._users.replace_password(tx, account, hashed, self._clock())
-        await self._factors.drop_challenges(tx, account.id)
-        await self._sessions.end_all(tx, account.id, "password_changed", keep=keep)
+        await self._passwords.put(tx, account, hashed, keep=keep)
         await self._lockout.lift(tx, account.email)
         await self._lockout.lift(tx, session_key(account.id))
-        await self._audit.record(tx, "password_changed", "user", account.id)
 
     async def _keep_an_administrator(
         self, tx: Transaction, before: Account, command: UpdateUser
@@ -167,9 +145,3 @@ class UserService:
         was, stays = (one.is_active and one.role is Role.ADMIN for one in (before, after))
         if was and not stays and not await self._users.other_administrators(tx, before.id):
             raise LastAdministrator
-
-    async def _locked(self, tx: Transaction, user_id: int) -> Account:
-        account = await self._users.by_id(tx, user_id, lock=True)
-        if account is None:
-            raise UserNotFound(user_id)
-        return account

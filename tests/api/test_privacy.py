@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from fastapi.routing import APIRoute
+from fastapi.routing import APIRoute, APIWebSocketRoute
 from sqlalchemy import select
 
 from api.access import Who, rule_for
@@ -136,16 +136,18 @@ async def test_events_of_what_is_private_name_their_owner(outside, session, data
     ]
 
 
-SHARED = {"agent_id", "name", "provider", "project_id"}
-"""Agents, circles, providers, profiles and projects are everybody's."""
+SHARED = {"agent_id", "name", "provider", "project_id", "channel"}
+"""Agents, circles, providers, profiles and projects are everybody's; so is what is no channel."""
 ELSEWHERE = {
     "GET /conversations/{conversation_id}/events",
+    "WS /ws/conversations/{conversation_id:int}",
     "DELETE /api/v1/security/api-keys/{key_id}",
 }
-"""Streams are tested over a real server, in `test_revocation`; keys belong to real accounts, in
-`platform/test_api_keys`.
+"""Streams and sockets are tested over a real server, in `test_revocation`; keys belong to real
+accounts, in `platform/test_api_keys`.
 """
 OF_CHATS = {
+    "WS /ws/{chat_id:uuid}",
     "GET /api/chats/{chat_id}",
     "DELETE /api/chats/{chat_id}",
     "GET /api/chats/{chat_id}/context",
@@ -160,7 +162,9 @@ OF_CHATS = {
     "POST /api/v1/approvals/{approval_id}/approve",
     "POST /api/v1/approvals/{approval_id}/reject",
 }
-"""Named by UUIDs, or asked for by a turn: `gateway/test_chats` and `platform/test_approvals`."""
+"""Named by UUIDs, or asked for by a turn: `gateway/test_chats`, `gateway/test_websocket` and
+`platform/test_approvals`.
+"""
 
 
 async def test_every_route_that_takes_the_id_of_something_private_is_tried(
@@ -168,7 +172,12 @@ async def test_every_route_that_takes_the_id_of_something_private_is_tried(
 ):
     tried = set(await answers(outside, session, OTHER)) | ELSEWHERE | OF_CHATS
     for route in app.routes:
-        if isinstance(route, APIRoute) and set(route.param_convertors) - SHARED:
-            for method in route.methods or set():
-                if rule_for(method, route.path).who is not Who.ADMIN:
-                    assert f"{method} {route.path}" in tried
+        if isinstance(route, APIRoute):
+            methods = route.methods or set[str]()
+        elif isinstance(route, APIWebSocketRoute):
+            methods = {"WS"}
+        else:
+            continue
+        for method in methods if set(route.param_convertors) - SHARED else ():
+            if rule_for(method, route.path).who is not Who.ADMIN:
+                assert f"{method} {route.path}" in tried

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import time
@@ -18,11 +19,13 @@ from websockets.exceptions import ConnectionClosed
 from conclave.agents.commands import CreateAgent
 from conclave.conversations.commands import CreateConversation
 from conclave.errors import Forbidden, Unavailable
+from conclave.security.commands import NewIpRule
 from conclave.settings import AuthMode
 from schema.domain.conversations import Conversation
 from schema.domain.identity import Role
 from schema.domain.providers import ProviderName
-from tests.api.live import Live, event_source, live_api
+from schema.domain.security import IpAction
+from tests.api.live import Live, event_source, live_api, serving
 from tests.fakes.callers import CALLERS, FakeAuthenticator, bearer, token_of, user
 
 OPERATOR = CALLERS["operator"]
@@ -134,6 +137,19 @@ async def test_a_socket_ends_when_its_rights_do(live, authenticator, then, code)
         authenticator.known[token_of("operator")] = then
         assert await closed(socket) == code
     assert not live.app.state.hub._subscriptions
+
+
+async def test_a_socket_ends_when_its_address_is_turned_away(live):
+    settings = live.core.settings.model_copy(update={"trusted_proxies": "127.0.0.1"})
+    from_afar = {"x-forwarded-for": "203.0.113.5", **bearer("operator")}
+    async with serving(live.core, settings, recheck_seconds=0.05) as behind_a_proxy:
+        url = f"{behind_a_proxy.ws}/ws/dashboard"
+        async with connect(url, additional_headers=from_afar) as socket:
+            await first_frame(socket)
+            rule = NewIpRule(cidr="203.0.113.0/24", action=IpAction.DENY)
+            await live.core.security.replace_ip_rules([rule], force=True)
+            async with asyncio.timeout(10):
+                assert await closed(socket) == 4003
 
 
 async def test_a_socket_that_keeps_its_rights_stays(live, authenticator):

@@ -24,6 +24,7 @@ from schema.domain.api_keys import ApiKeyStatus
 from schema.domain.identity import (
     GATEWAY_PRINCIPAL,
     LOCAL_PRINCIPAL,
+    TEMPORAL_PRINCIPAL,
     Principal,
     PrincipalKind,
     Role,
@@ -285,3 +286,12 @@ async def test_everybody_sees_and_revokes_their_own_and_admins_all(
     assert ([key.id for key in listed], total) == ([theirs.id], 2)
     await keys.revoke(theirs.id, admin)
     assert await keys.list(LOCAL_PRINCIPAL, of_all=False, limit=9, offset=0) == ((), 0)
+
+
+async def test_whoever_has_no_account_and_is_no_admin_revokes_nothing(
+    keys: ApiKeyService, database: Database
+):
+    made, key = await keys.create(asking(), await user(database))
+    with pytest.raises(ApiKeyNotFound):
+        await keys.revoke(made.id, TEMPORAL_PRINCIPAL)
+    assert (await keys.verify(key)).id == made.id

@@ -9,10 +9,14 @@ from typing import Any
 
 import pytest
 
+from conclave.db import Transaction
 from conclave.identity.assembly import build_identity
 from conclave.identity.commands import Login
 from conclave.identity.errors import InvalidCredentials
 from conclave.identity.passwords import Argon2Cost
+from conclave.identity.shapes import Account
+from schema.domain.identity import Principal
+from schema.domain.users import User
 from tests.harness.accounts import PASSWORD, Accounts
 
 ADA, BOB, NOBODY = "ada@example.org", "bob@example.org", "nobody@example.org"
@@ -76,13 +80,34 @@ async def test_the_time_does_not_tell_who_has_an_account(accounts: Accounts):
 # Guessing
 
 
-async def test_guesses_at_once_are_locked_like_guesses_in_turn(accounts: Accounts):
-    await accounts.person(ADA)
+@pytest.mark.parametrize("has_second_factor", [False, True])
+async def test_guesses_at_once_are_locked_like_guesses_in_turn(
+    accounts: Accounts, *, has_second_factor: bool
+):
+    """Nor does being asked for the second factor tell that the password was right."""
+    await (accounts.with_mfa(ADA) if has_second_factor else accounts.person(ADA))
     guesses = [WRONG] * 30 + [PASSWORD]
     answers = await asyncio.gather(*(accounts.login(ADA, guess) for guess in guesses))
     assert [answer.status_code for answer in answers].count(200) == 0
     assert [answer.status_code for answer in answers].count(401) <= 5
     assert await accounts.value("SELECT failures FROM login_attempts") >= 5
+
+
+async def test_of_codes_guessed_at_once_inside_a_session_five_are_looked_at(
+    accounts: Accounts, monkeypatch: pytest.MonkeyPatch
+):
+    ada = await accounts.with_mfa(ADA)
+    accept, judged = accounts.identity.second_factor.accept, list[str]()
+
+    async def noted(tx: Transaction, account: Account, code: str) -> str | None:
+        judged.append(code)
+        return await accept(tx, account, code)
+
+    monkeypatch.setattr(accounts.identity.second_factor, "accept", noted)
+    guesses = [accounts.post("/auth/mfa/disable", ada.access, totp_code="no") for _ in range(40)]
+    answers = await asyncio.gather(*guesses)
+    assert {answer.status_code for answer in answers} == {400, 423}
+    assert len(judged) == 5
 
 
 async def test_spelling_an_address_differently_does_not_start_a_new_count(accounts: Accounts):
@@ -115,6 +140,25 @@ async def test_an_oversized_password_is_refused_before_it_costs_anything(
     refused = await accounts.post(path, email=ADA, password="Aa1!" * 33)
     assert refused.status_code == 422
     assert "Aa1!" not in refused.text
+
+
+async def test_an_address_that_changes_meanwhile_still_needs_the_password(
+    accounts: Accounts, monkeypatch: pytest.MonkeyPatch
+):
+    """It looks unchanged when the request comes in, and is another one once it is stored."""
+    ada = await accounts.person(ADA)
+    service = accounts.identity.accounts
+    look = service.me
+
+    async def changed_meanwhile(principal: Principal) -> User:
+        found = await look(principal)
+        await accounts.execute("UPDATE users SET email = 'new@example.org'")
+        return found
+
+    monkeypatch.setattr(service, "me", changed_meanwhile)
+    refused = await accounts.call("PUT", "/auth/me", ada.access, email=ADA)
+    assert (refused.status_code, refused.json()["error_code"]) == (400, "AUTH_001")
+    assert await accounts.value("SELECT email FROM users") == "new@example.org"
 
 
 # Replaying

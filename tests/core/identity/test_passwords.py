@@ -69,6 +69,23 @@ async def test_hashing_leaves_the_event_loop_alone_and_bounds_its_queue():
     hasher.close()
 
 
+async def test_no_password_is_hashed_or_checked_on_the_event_loop(monkeypatch: pytest.MonkeyPatch):
+    hasher = PasswordHasher(CHEAP)
+    threads: list[int] = []
+
+    def noted(*_: object) -> str:
+        threads.append(threading.get_ident())
+        return "$"
+
+    monkeypatch.setattr(hasher, "_argon2", SimpleNamespace(hash=noted, verify=noted))
+    await hasher.hash(PASSWORD)
+    await hasher.matches(PASSWORD, "$")
+    await hasher.matches(PASSWORD, None)
+    assert len(threads) == 3
+    assert threading.get_ident() not in threads
+    hasher.close()
+
+
 async def test_a_password_is_the_same_however_its_letters_are_composed():
     hasher = PasswordHasher(CHEAP)
     hashed = await hasher.hash(unicodedata.normalize("NFC", "Pässwörter-7!"))

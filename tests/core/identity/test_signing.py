@@ -84,8 +84,9 @@ def test_a_short_secret_is_refused(secret: str, mode: AuthMode):
 
 def test_a_key_file_is_no_secret():
     pem = "-----BEGIN PUBLIC KEY-----" + "x" * 64 + "-----END PUBLIC KEY-----"
-    with pytest.raises(SigningKeyRefused, match="PEM"):
-        TokenSigner([pem.encode()])
+    for keys in ([pem], [A, pem]):
+        with pytest.raises(SigningKeyRefused, match="PEM"):
+            TokenSigner([key.encode() for key in keys])
 
 
 def test_clocks_may_differ_a_little_and_no_more():
