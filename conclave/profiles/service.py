@@ -86,6 +86,7 @@ class ProfileService:
             key = command.api_key if secret_name is None else None
             values = command.model_dump() | {
                 "provider": command.provider.value,
+                "is_url_trusted": principal.is_admin,
                 "api_key": self._seal(command.name, key),
                 "secret_name": secret_name,
             }
@@ -151,6 +152,7 @@ class ProfileService:
             model=stored.model,
             api_key=await self._key(stored),
             base_url=stored.base_url,
+            is_url_trusted=stored.is_url_trusted,
             context_window=stored.context_window,
             max_output_tokens=stored.max_output_tokens,
         )
