@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import text
 
 from conclave.conversations.model_choice import ModelChooser
+from conclave.errors import SecretNotUsable
 from conclave.secrets.commands import CreateSecret
 from schema.domain.identity import LOCAL_PRINCIPAL
 from schema.domain.providers import ProviderAccess, ProviderModel
@@ -137,3 +138,14 @@ async def test_only_an_administrators_address_is_trusted_when_it_is_called(desk:
     }
 
     assert trusted == {"theirs": False, "ours": True, "plain": True, "none": True}
+
+
+async def test_a_secret_that_no_header_can_carry_is_refused_without_its_text(desk: Desk):
+    secret = CreateSecret(name="unfit", value="first line\nsecond line")
+    await desk.core.secrets.create(secret, LOCAL_PRINCIPAL)
+    await desk.ok("POST", "/api/profiles", name="a", profile=profile(api_key="secret://unfit"))
+
+    with pytest.raises(SecretNotUsable, match="characters") as caught:
+        await desk.core.profiles.access("a")
+
+    assert "line" not in caught.value.message
