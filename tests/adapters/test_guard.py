@@ -275,6 +275,10 @@ async def test_the_setting_opens_private_ranges_to_webhooks_alone(address: str):
         "fe80::1",
         "100.100.100.200",
         "fd00:ec2::254",
+        "fd00:c1::a9fe:a9fe",
+        "fd00:42::42",
+        "fd00:a9fe:a9fe::1",
+        "fd00:100::100:200",
     ],
 )
 async def test_no_setting_opens_loopback_or_metadata_to_webhooks(address: str):
