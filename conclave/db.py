@@ -39,6 +39,7 @@ class Database:
             max_overflow=0,  # an overflow connection is closed after use: waiting is cheaper
             pool_timeout=10,
             pool_recycle=1800,
+            hide_parameters=True,  # errors are logged whole
             connect_args={"connect_timeout": 5, "application_name": "conclave"},
         )
         return cls(engine)

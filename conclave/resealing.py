@@ -10,10 +10,10 @@ from base64 import b64decode, b64encode
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from pydantic import JsonValue
-from sqlalchemy import LargeBinary, bindparam, select, type_coerce, update
+from sqlalchemy import ColumnElement, LargeBinary, bindparam, select, type_coerce, update
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import InstrumentedAttribute
 
@@ -24,6 +24,9 @@ from schema.tables.base import Base
 BATCH = 100
 _PASSES = 5
 Key = int | str
+BinaryColumn = InstrumentedAttribute[bytes | None] | InstrumentedAttribute[bytes]
+Column = TypeVar("Column", bound=InstrumentedAttribute[Any])
+Stored = TypeVar("Stored")
 
 
 class SealedValue(NamedTuple):
@@ -54,14 +57,14 @@ class SealedPlace(Protocol):
         ...
 
 
-class SealedColumn:
-    """A binary column that holds sealed values or NULL; `key` is the primary key of its rows."""
+class _Place(Generic[Column]):
+    """What both kinds of places have; `key` is the primary key of the rows."""
 
     def __init__(
         self,
         row: type[Base],
         key: InstrumentedAttribute[int] | InstrumentedAttribute[str],
-        column: InstrumentedAttribute[bytes | None] | InstrumentedAttribute[bytes],
+        column: Column,
         context: Callable[[Key], str],
     ) -> None:
         self._row = row
@@ -78,13 +81,24 @@ class SealedColumn:
         """Return the context the value of this row is sealed with."""
         return self._context(key)
 
-    async def page(self, tx: Transaction, after: Key | None, limit: int) -> Sequence[SealedValue]:
-        """Return the next rows that hold a value, by key."""
-        statement = select(self._key, self._column).where(self._column.is_not(None))
+    async def _rows(
+        self, tx: Transaction, stored: ColumnElement[Stored], after: Key | None, limit: int
+    ) -> Sequence[tuple[Key, Stored]]:
+        """Return the next rows that hold something, by key."""
+        statement = select(self._key, stored).where(stored.is_not(None))
         if after is not None:
             statement = statement.where(self._key > after)
         rows = await tx.conn.execute(statement.order_by(self._key).limit(limit))
-        return [SealedValue(key, bytes(sealed or b"")) for key, sealed in rows]
+        return [(key, value) for key, value in rows]
+
+
+class SealedColumn(_Place[BinaryColumn]):
+    """A binary column that holds sealed values or NULL."""
+
+    async def page(self, tx: Transaction, after: Key | None, limit: int) -> Sequence[SealedValue]:
+        """Return the next rows that hold a value, by key."""
+        rows = await self._rows(tx, type_coerce(self._column, LargeBinary), after, limit)
+        return [SealedValue(key, bytes(sealed)) for key, sealed in rows]
 
     async def replace(self, tx: Transaction, value: SealedValue, sealed: bytes) -> bool:
         """Compare and set."""
@@ -97,50 +111,28 @@ class SealedColumn:
         return result.rowcount == 1
 
 
-class SealedDocument:
+class SealedDocument(_Place[InstrumentedAttribute[JsonValue]]):
     """A JSON column, some of whose values are `{"sealed": base64}`; the others are left alone."""
 
     FIELD = "sealed"
 
-    def __init__(
-        self,
-        row: type[Base],
-        key: InstrumentedAttribute[int] | InstrumentedAttribute[str],
-        column: InstrumentedAttribute[JsonValue],
-        context: Callable[[Key], str],
-    ) -> None:
-        self._row = row
-        self._key = key
-        self._column = column
-        self._context = context
-
-    @property
-    def name(self) -> str:
-        """Return `table.column`."""
-        return f"{self._row.__tablename__}.{self._column.key}"
-
-    def context(self, key: Key) -> str:
-        """Return the context the value of this row is sealed with."""
-        return self._context(key)
-
     async def page(self, tx: Transaction, after: Key | None, limit: int) -> Sequence[SealedValue]:
         """Return the next rows that hold a sealed value, by key."""
-        sealed = type_coerce(self._column, JSONB)[self.FIELD].astext
-        statement = select(self._key, sealed).where(sealed.is_not(None))
-        if after is not None:
-            statement = statement.where(self._key > after)
-        rows = await tx.conn.execute(statement.order_by(self._key).limit(limit))
+        rows = await self._rows(tx, self._sealed, after, limit)
         return [SealedValue(key, _decoded(text)) for key, text in rows]
 
     async def replace(self, tx: Transaction, value: SealedValue, sealed: bytes) -> bool:
         """Compare and set."""
-        here = type_coerce(self._column, JSONB)[self.FIELD].astext
         statement = (
             update(self._row)
-            .where(self._key == value.key, here == b64encode(value.sealed).decode())
+            .where(self._key == value.key, self._sealed == b64encode(value.sealed).decode())
             .values({self._column: {self.FIELD: b64encode(sealed).decode()}})
         )
         return (await tx.conn.execute(statement)).rowcount == 1
+
+    @property
+    def _sealed(self) -> ColumnElement[str]:
+        return type_coerce(self._column, JSONB)[self.FIELD].astext
 
 
 def _decoded(text: str) -> bytes:

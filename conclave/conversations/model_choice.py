@@ -93,6 +93,12 @@ def _under(profile: ProfileAccess, access: ProviderAccess) -> ProviderAccess:
     key = profile.api_key
     if key is None and profile.base_url is None:
         key = access.api_key
+    if profile.base_url is None:
+        return access.model_copy(update={"api_key": key})
     return access.model_copy(
-        update={"api_key": key, "base_url": profile.base_url or access.base_url}
+        update={
+            "api_key": key,
+            "base_url": profile.base_url,
+            "is_url_trusted": profile.is_url_trusted,
+        }
     )

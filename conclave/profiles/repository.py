@@ -20,6 +20,7 @@ _COLUMNS = (
     ProfileRow.provider,
     ProfileRow.model,
     ProfileRow.base_url,
+    ProfileRow.is_url_trusted,
     ProfileRow.api_key,
     ProfileRow.secret_name,
     ProfileRow.context_window,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
 from typing import NamedTuple
 
 from pydantic import JsonValue
@@ -25,6 +24,7 @@ from conclave.profiles.commands import CreateProfile
 from conclave.profiles.errors import ProfileInUse, ProfileNotFound, ProfileTaken, SecretNotYours
 from conclave.profiles.repository import ProfileRepository, key_context
 from conclave.profiles.shapes import StoredProfile
+from conclave.provider_keys import SealedKeys, as_key
 from schema.domain.identity import Principal
 from schema.domain.profiles import Profile, ProfileAccess
 from schema.domain.secrets import reference_to, referenced_name
@@ -54,13 +54,12 @@ class ProfileService:
     ) -> None:
         self._db = db
         self._audit = audit
-        self._box = box
+        self._keys = SealedKeys(box, key_context)
         self._guard = guard
         self._references = references
         self._defaults = defaults
         self._profiles = ProfileRepository()
         self._known = Believed(self._read, _Known({}, None), clock=clock)
-        self._opened: dict[str, tuple[datetime, str]] = {}
 
     async def list(self) -> tuple[str | None, list[Profile]]:
         """Return the default's name and all profiles, their keys masked."""
@@ -88,7 +87,8 @@ class ProfileService:
             key = command.api_key if secret_name is None else None
             values = command.model_dump() | {
                 "provider": command.provider.value,
-                "api_key": self._seal(command.name, key),
+                "is_url_trusted": principal.is_admin,
+                "api_key": self._keys.seal(command.name, key),
                 "secret_name": secret_name,
             }
             stored = await self._profiles.insert(tx, values)
@@ -153,6 +153,7 @@ class ProfileService:
             model=stored.model,
             api_key=await self._key(stored),
             base_url=stored.base_url,
+            is_url_trusted=stored.is_url_trusted,
             context_window=stored.context_window,
             max_output_tokens=stored.max_output_tokens,
         )
@@ -166,27 +167,13 @@ class ProfileService:
             return _Known(await self._profiles.all(tx), await self._profiles.default_name(tx))
 
     async def _key(self, stored: StoredProfile) -> str | None:
-        if stored.secret_name is not None:
-            return (await self._references.resolve(reference_to(stored.secret_name))).strip()
-        return self._open(stored)
+        if stored.secret_name is None:
+            return self._open(stored)
+        reference = reference_to(stored.secret_name)
+        return as_key(await self._references.resolve(reference), reference)
 
     def _open(self, stored: StoredProfile) -> str | None:
-        if stored.api_key is None:
-            return None
-        opened = self._opened.get(stored.name)
-        if opened is None or opened[0] != stored.updated_at:
-            if self._box is None:
-                raise EncryptionKeyMissing("A stored API key needs ENCRYPTION_KEY to be read.")
-            key = self._box.open(stored.api_key, context=key_context(stored.name))
-            opened = self._opened[stored.name] = (stored.updated_at, key)
-        return opened[1]
-
-    def _seal(self, name: str, key: str | None) -> bytes | None:
-        if key is None:
-            return None
-        if self._box is None:
-            raise EncryptionKeyMissing("API keys are stored encrypted: ENCRYPTION_KEY is not set.")
-        return self._box.seal(key, context=key_context(name))
+        return self._keys.open(stored.name, stored.api_key, stored.updated_at)
 
     def _shown(self, stored: StoredProfile) -> Profile:
         return Profile(

@@ -15,6 +15,7 @@ class StoredProfile(Shape):
     provider: ProviderName
     model: str
     base_url: str | None
+    is_url_trusted: bool
     api_key: bytes | None
     secret_name: str | None
     context_window: int | None

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Container, Mapping, Sequence
-from datetime import datetime
 from typing import NamedTuple
 
 from pydantic import JsonValue
@@ -18,6 +16,7 @@ from conclave.errors import EncryptionKeyMissing, SecretNotUsable
 from conclave.ports.models import ModelCatalogue, ProviderProbe
 from conclave.ports.secrets import SecretBox, SecretReferences
 from conclave.ports.urls import UrlGuard
+from conclave.provider_keys import SealedKeys, as_key
 from conclave.providers.commands import UpdateProvider
 from conclave.providers.defaults import DEFAULTS
 from conclave.providers.errors import ProviderNotFound
@@ -28,7 +27,6 @@ from schema.domain.secrets import reference_to, referenced_name
 from schema.domain.settings import KeptSetting
 
 _UNREADABLE = "..."
-_KEY = re.compile(r"[!-~]+")
 
 
 class _Known(NamedTuple):
@@ -56,7 +54,7 @@ class ProviderService:
     ) -> None:
         self._db = db
         self._audit = audit
-        self._box = box
+        self._keys = SealedKeys(box, key_context)
         self._guard = guard
         self._probe = probe
         self._catalogue = catalogue
@@ -66,7 +64,6 @@ class ProviderService:
             name: defaults.access(name, environment) for name, defaults in DEFAULTS.items()
         }
         self._known = Believed(self._read, _Known({}, {}), clock=clock)
-        self._opened: dict[str, tuple[datetime, str]] = {}
 
     async def access(self, provider: str) -> ProviderAccess:
         """Return how a provider is reached, its key in the clear.
@@ -125,7 +122,7 @@ class ProviderService:
             if secret_name is not None:
                 await self._references.require(tx, command.api_key or "", field="api_key")
             key = command.api_key if secret_name is None else None
-            values |= {"api_key": self._seal(name, key), "secret_name": secret_name}
+            values |= {"api_key": self._keys.seal(name.value, key), "secret_name": secret_name}
         if values:
             await self._repository.store(tx, name.value, values)
             tx.after_commit.append(self._known.forget)
@@ -175,7 +172,7 @@ class ProviderService:
             text = _reference(stored.get(name.value), self._environment[name])
             if text is not None and text not in resolved:
                 try:
-                    resolved[text] = _as_key(await self._references.resolve(text, tx=tx), text)
+                    resolved[text] = as_key(await self._references.resolve(text, tx=tx), text)
                 except SecretNotUsable as error:
                     resolved[text] = error
         return resolved
@@ -226,22 +223,9 @@ class ProviderService:
             return KeptSetting(value=None, is_stored=True, is_readable=False)
 
     def _open(self, stored: StoredProvider | None) -> str | None:
-        if stored is None or stored.api_key is None:
+        if stored is None:
             return None
-        opened = self._opened.get(stored.name)
-        if opened is None or opened[0] != stored.updated_at:
-            if self._box is None:
-                raise EncryptionKeyMissing("A stored API key needs ENCRYPTION_KEY to be read.")
-            key = self._box.open(stored.api_key, context=key_context(stored.name))
-            opened = self._opened[stored.name] = (stored.updated_at, key)
-        return opened[1]
-
-    def _seal(self, name: ProviderName, key: str | None) -> bytes | None:
-        if key is None:
-            return None
-        if self._box is None:
-            raise EncryptionKeyMissing("API keys are stored encrypted: ENCRYPTION_KEY is not set.")
-        return self._box.seal(key, context=key_context(name.value))
+        return self._keys.open(stored.name, stored.api_key, stored.updated_at)
 
 
 def _changes(
@@ -284,14 +268,3 @@ def _reference(stored: StoredProvider | None, environment: ProviderAccess) -> st
         return None
     key = environment.api_key
     return key if key is not None and referenced_name(key) is not None else None
-
-
-def _as_key(value: str, reference: str) -> str:
-    """Return the secret as it can stand in a header.
-
-    What cannot is refused here: an HTTP client would quote it in its complaint.
-    """
-    key = value.strip()
-    if _KEY.fullmatch(key) is None:
-        raise SecretNotUsable(f"{reference[:300]} holds characters that an API key cannot have")
-    return key

@@ -21,6 +21,8 @@ class ProfileAccess(Shape):
     profile's own never gets the provider's key."""
     base_url: str | None
     """None: the provider's own address."""
+    is_url_trusted: bool = False
+    """An administrator gave `base_url`, so that it may lead inside."""
     context_window: int | None
     max_output_tokens: int | None
     """None for both: what the price map says of the model."""

@@ -27,6 +27,8 @@ class ProviderAccess(Shape):
     api_key: str | None = Field(repr=False)
     base_url: str | None
     default_model: str
+    is_url_trusted: bool = True
+    """An administrator's word stands behind `base_url`, so that it may lead inside."""
 
     @property
     def is_configured(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import LargeBinary, String
+from sqlalchemy import LargeBinary, String, false
 from sqlalchemy.orm import Mapped, mapped_column
 
 from schema.tables.base import Base, CreatedAt
@@ -20,6 +20,7 @@ class ProfileRow(Base):
     provider: Mapped[str] = mapped_column(String(64))
     model: Mapped[str] = mapped_column(String(255))
     base_url: Mapped[str | None] = mapped_column(String(2048))
+    is_url_trusted: Mapped[bool] = mapped_column(server_default=false())
     api_key: Mapped[bytes | None] = mapped_column(LargeBinary)
     secret_name: Mapped[str | None] = mapped_column(String(255))
     context_window: Mapped[int | None]

@@ -416,3 +416,26 @@ async def test_a_base_url_that_comes_to_lead_to_our_own_ports_is_refused_when_ca
     await guarded.close()
 
     assert not diverter
+
+
+@pytest.mark.parametrize("provider", list(ProviderName))
+async def test_an_address_nobody_trusts_leads_to_no_loopback_whatever_the_dns_says_later(
+    diverter: list[web.Request], unused_tcp_port: int, provider: ProviderName
+):
+    """An operator's profile was judged when it was stored; its name may lead elsewhere since."""
+
+    async def to_loopback(host: str, port: int) -> list[str]:
+        return ["127.0.0.1"]
+
+    guarded = LiteLLMGateway(OutgoingGuard(resolver=to_loopback))
+    request = a_request(provider=provider, model=_MODELS[provider])
+    trusted = at(provider, unused_tcp_port, "models.example")
+    with pytest.raises(ProviderError):
+        await guarded.complete(request, trusted, Heard())
+    assert len(diverter) == 1
+
+    untrusted = trusted.model_copy(update={"is_url_trusted": False})
+    with pytest.raises(ProviderRefused, match="loopback"):
+        await guarded.complete(request, untrusted, Heard())
+    await guarded.close()
+    assert len(diverter) == 1

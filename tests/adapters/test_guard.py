@@ -275,6 +275,10 @@ async def test_the_setting_opens_private_ranges_to_webhooks_alone(address: str):
         "fe80::1",
         "100.100.100.200",
         "fd00:ec2::254",
+        "fd00:c1::a9fe:a9fe",
+        "fd00:42::42",
+        "fd00:a9fe:a9fe::1",
+        "fd00:100::100:200",
     ],
 )
 async def test_no_setting_opens_loopback_or_metadata_to_webhooks(address: str):
@@ -415,6 +419,11 @@ def test_a_list_that_would_open_the_products_own_is_refused_at_start():
         ("postgresql://a:1,b:2/x", 5432, {("a", 1), ("b", 2)}),
         ("postgresql:///x?host=db&port=77", 5432, {("db", 77)}),
         ("postgresql://postgres@/x?host=/run/pg", 5432, set()),
+        (
+            "postgresql://db/x?hostaddr=10.0.0.5",
+            5432,
+            {("db", 5432), ("10.0.0.5", 5432)},
+        ),
         ("postgresql://[fd00::1]:5433/x", 5432, {("fd00::1", 5433)}),
         ("rediss://:secret@valkey/0", 6379, {("valkey", 6379)}),
         ("temporal.internal:7233", 7233, {("temporal.internal", 7233)}),

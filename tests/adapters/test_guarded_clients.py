@@ -110,12 +110,13 @@ class Server:
     port: int
     locations: list[str] = field(default_factory=list[str])
     status: int = 302
+    header: str = "Location"
     seen: list[web.Request] = field(default_factory=list[web.Request])
 
     async def answer(self, request: web.Request) -> web.Response:
         self.seen.append(request)
         if self.locations:
-            return web.Response(status=self.status, headers={"Location": self.locations.pop(0)})
+            return web.Response(status=self.status, headers={self.header: self.locations.pop(0)})
         return web.Response(text="ok")
 
     def at(self, host: str) -> str:
@@ -227,6 +228,20 @@ async def test_credentials_stay_with_their_host(send: Send, server: Server):
     for other in others:
         assert "secret" not in str(other.headers)
         assert other.headers["Accept"] == "text/x"
+
+
+@clients
+async def test_a_redirect_under_its_older_name_takes_no_credentials_along(
+    send: Send, server: Server
+):
+    """aiohttp follows `URI` where there is no `Location`."""
+    server.header = "URI"
+    server.locations = [server.at("two.example")]
+
+    await send(Outside("one.example", "two.example"), server.at("one.example"), headers=SECRETS)
+
+    for other in server.seen[1:]:
+        assert "secret" not in str(other.headers)
 
 
 @clients

@@ -17,13 +17,14 @@ from fastapi import FastAPI
 from limits import parse
 from pydantic import SecretStr, ValidationError
 from sqlalchemy import event
-from starlette.types import Receive, Scope, Send
+from starlette.types import Scope
 from structlog.testing import capture_logs
 
-from api.app import DIALECTS
-from api.errors import RateLimited, problem_of, render
+from api.app import create_app
+from api.errors import RateLimited, problem_of
 from api.rate_counters import PlainMemory, RedisCounters
 from api.rate_limits import RateLimits
+from conclave.container import Core
 from conclave.db import Database
 from conclave.settings import AuthMode, Settings
 from schema.domain.security import RateLimitPolicy, SecurityConfig
@@ -246,52 +247,50 @@ def test_memory_is_bounded(clock: Clock, monkeypatch: pytest.MonkeyPatch):
     assert store.get("k999") == 1
 
 
-@dataclass
-class Limited:
-    """The smallest application behind limits, before anybody is asked who they are."""
-
-    limits: RateLimits
-    served: FastAPI
-    tier: str = "relaxed"
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope = {**scope, "app": self.served}
-        try:
-            await self.limits.check(scope, Rule(self.tier), None, scope["client"][0])
-        except RateLimited as error:
-            await render(scope["path"], problem_of(error), DIALECTS)(scope, receive, send)
-        else:
-            await self.served(scope, receive, send)
-
-
-async def test_a_refused_request_asks_the_database_nothing(
-    app: FastAPI, clean_database: Database, core: object
-):
-    limited = Limited(RateLimits(Settings.model_validate({"rate_limit_relaxed": "1/minute"})), app)
-    engine = app.state.core.db.engine.sync_engine
+@contextmanager
+def queries_of(core: Core) -> Generator[list[object]]:
+    """What the database is asked meanwhile, connections included."""
+    engine = core.db.engine.sync_engine
     asked: list[object] = []
 
     def note(*given: object) -> None:
         asked.append(given)
 
-    transport = httpx.ASGITransport(app=limited)
-    event.listen(engine, "before_cursor_execute", note)
-    event.listen(engine, "checkout", note)
-    try:
-        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000") as one:
-            assert (await one.get("/agents")).status_code == 200
+    kinds = ("before_cursor_execute", "checkout")
+    for kind in kinds:
+        event.listen(engine, kind, note)
+    yield asked
+    for kind in kinds:
+        event.remove(engine, kind, note)
+
+
+async def test_a_refused_request_asks_the_database_nothing(
+    api_settings: Settings, core: Core, clean_database: Database
+):
+    """Over the whole application, whoever asks: a user, somebody made up, nobody."""
+    limits = {"rate_limit_relaxed": "1/minute", "rate_limit_strict": "2/minute"}
+    settings = api_settings.model_copy(update={"auth_mode": AuthMode.REQUIRED, **limits})
+    account = {"email": "ada@example.org", "password": "Correct-Horse-7!"}
+    transport = httpx.ASGITransport(app=create_app(settings, core))
+    async with httpx.AsyncClient(transport=transport, base_url="https://c.example") as one:
+        await one.post("/api/v1/auth/register", json=account)
+        token = (await one.post("/api/v1/auth/login", json=account)).json()["access_token"]
+        await one.post("/api/v1/auth/login", json=account)
+        user = {"Authorization": f"Bearer {token}"}
+        made_up = {"Authorization": "Bearer conclave_made-up"}
+        with queries_of(core) as asked:
+            assert (await one.get("/agents", headers=user)).status_code == 200
+            assert (await one.get("/agents", headers=made_up)).status_code == 401
             assert asked
             asked.clear()
-            refused = await one.get("/agents")
-            refused_there = await one.get("/api/v1/agents")
-    finally:
-        event.remove(engine, "before_cursor_execute", note)
-        event.remove(engine, "checkout", note)
-    assert not asked
-    assert refused.status_code == 429
-    assert int(refused.headers["Retry-After"]) in range(1, 61)
-    assert refused.headers["X-RateLimit-Remaining"] == "0"
-    assert list(refused.json()) == ["detail"]
+            refused = [await one.get("/agents", headers=who) for who in (user, made_up, {})]
+            refused_there = await one.post("/api/v1/auth/login", json=account)
+        assert not asked
+    for answer in (*refused, refused_there):
+        assert answer.status_code == 429
+        assert int(answer.headers["Retry-After"]) in range(1, 61)
+        assert answer.headers["X-RateLimit-Remaining"] == "0"
+    assert list(refused[0].json()) == ["detail"]
     assert refused_there.json()["error_code"] == "RATE_001"
 
 
@@ -396,7 +395,8 @@ async def test_a_window_that_is_used_up_is_not_asked_about_again(
     await one.close()
 
 
-async def test_many_at_once_are_counted_exactly(redis_port: int):
+async def test_many_at_once_are_counted_exactly(redis_port: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("api.rate_counters.REDIS_SECONDS", 30.0)  # a slow machine is no absence
     one, other = await connected(redis_port), await connected(redis_port)
     item = parse("30/day")  # no window ends while this runs
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
 from conclave.db import Database
 from conclave.errors import Unavailable
@@ -18,3 +19,14 @@ async def test_a_database_without_this_builds_schema_asks_for_the_migration(
     with pytest.raises(Unavailable, match="conclave migrate"):
         async with database.transaction() as tx:
             await tx.conn.execute(text(statement))
+
+
+async def test_an_error_of_the_database_does_not_repeat_what_it_was_given(
+    clean_database: Database,
+):
+    """Errors are logged whole: messages, sealed values and hashes are among what is given."""
+    with pytest.raises(DBAPIError, match="division by zero") as caught:
+        async with clean_database.transaction() as tx:
+            await tx.conn.execute(text("SELECT 1 / 0, CAST(:x AS text)"), {"x": "hunter2"})
+
+    assert "hunter2" not in str(caught.value)

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from conclave.adapters.git.environment import ConfigPairs
 from conclave.adapters.git.errors import RemoteUnreachable
+from conclave.adapters.net.addresses import parse_address
 from conclave.adapters.net.guard import UNRESOLVED, OutgoingGuard, PinnedTarget
 from conclave.errors import UrlRefused
 
@@ -83,7 +84,9 @@ class GuardedRemotes:
         address = target.address
         if ip_address(address).version == 6:
             address = f"[{address}]"
-        pairs = [("http.curloptResolve", f"{target.host}:{target.port}:{address}")]
+        pairs: list[tuple[str, str]] = []
+        if parse_address(target.host) is None:  # git asks nobody where an address is
+            pairs.append(("http.curloptResolve", f"{target.host}:{target.port}:{address}"))
         credential = self._credentials.get(target.host)
         if credential is not None and (target.scheme, target.port) == ("https", 443):
             pairs.append((f"http.https://{target.host}/.extraHeader", credential.header()))
@@ -96,4 +99,9 @@ class GuardedRemotes:
             raise UrlRefused(field, f"The URL must start with {wanted}.")
         if scheme == "file":
             return None
-        return await self._guard.resolve(url, field=field)
+        target = await self._guard.resolve(url, field=field)
+        written = (urlsplit(url).hostname or "").lower()
+        if parse_address(target.host) is None and written != target.host:
+            # git pins by the name as it is written, and would ask the DNS itself about another.
+            raise UrlRefused(field, f"Write the host of the URL as {target.host}.")
+        return target

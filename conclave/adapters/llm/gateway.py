@@ -157,13 +157,15 @@ class _Spoken:
 
 
 class LiteLLMGateway:
-    """A `ModelGateway`. Calls go through the guard by an administrator's word: to loopback and
-    private ranges, never to what is this product's own, wherever the DNS or a redirect leads."""
+    """A `ModelGateway`. Calls go through the guard: where an administrator's word stands behind
+    the address also to loopback and private ranges, never to what is this product's own, wherever
+    the DNS or a redirect leads. Trusted addresses share no connection with others."""
 
     def __init__(self, guard: OutgoingGuard | None = None) -> None:
         self._guard = guard or OutgoingGuard()
         self._module: _LiteLLM | None = None
-        self._client: _Client | None = None
+        self._clients: dict[bool, _Client] = {}
+        """By whether the address is trusted."""
         self._lock = Lock()
         self._counts = TokenCounts()
         self._tokenizers: set[str] = set()
@@ -185,15 +187,18 @@ class LiteLLMGateway:
                 module.telemetry = False
                 module.disable_streaming_logging = True
                 module.disable_hf_tokenizer_download = True
-                self._client = _guarded_client(self._guard)
+                self._clients = {
+                    is_trusted: _guarded_client(self._guard, is_trusted=is_trusted)
+                    for is_trusted in (True, False)
+                }
                 self._module = module
 
     async def close(self) -> None:
         """Close the connections of the clients that litellm keeps."""
         if self._module is not None:
             await self._module.close_litellm_async_clients()
-        if self._client is not None:
-            await self._client.close()
+        for client in self._clients.values():
+            await client.close()
 
     def worst_case_usd(self, request: ModelRequest, access: ProviderAccess) -> Decimal:
         """Return the most the call can cost; 0 for a model without a price."""
@@ -230,7 +235,8 @@ class LiteLLMGateway:
         litellm = self._loaded()
         spoken = _Spoken()
         try:
-            stream = await litellm.acompletion(**_arguments(request, access), client=self._client)
+            client = self._clients[access.is_url_trusted]
+            stream = await litellm.acompletion(**_arguments(request, access), client=client)
         except Exception as error:
             raise self._translated(error, access) from error
         if stream is None:
@@ -329,8 +335,8 @@ class LiteLLMGateway:
         return cast("_LiteLLM", self._module)
 
 
-def _guarded_client(guard: OutgoingGuard) -> _Client:
-    """Return the client all providers are called with. It follows no redirect: none sends one."""
+def _guarded_client(guard: OutgoingGuard, *, is_trusted: bool) -> _Client:
+    """Return a client that any provider is called with. It follows no redirect: none sends one."""
     from litellm.llms.custom_httpx.aiohttp_transport import LiteLLMAiohttpTransport
     from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler, get_ssl_configuration
 
@@ -338,7 +344,7 @@ def _guarded_client(guard: OutgoingGuard) -> _Client:
         return guarded_session(
             guard,
             field="base_url",
-            administrator=True,
+            administrator=is_trusted,
             timeout=None,
             keep_seconds=_KEEP_SECONDS,
             limit=_CONNECTIONS,

@@ -24,6 +24,10 @@ _REFUSED_V6 = (
     IPv6Network("3fff::/20"),
     IPv6Network("fd00:ec2::/32"),  # Amazon's metadata, DNS and time services
     IPv6Network("fd20:ce::254/128"),  # Google's metadata service
+    IPv6Network("fd00:c1::a9fe:a9fe/128"),  # Oracle's
+    IPv6Network("fd00:42::42/128"),  # Scaleway's
+    IPv6Network("fd00:a9fe:a9fe::1/128"),  # Akamai's
+    IPv6Network("fd00:100::100:200/128"),  # Alibaba's
 )
 """Never a destination: tunnels that carry another address, link-local ranges and clouds' own."""
 

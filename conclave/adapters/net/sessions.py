@@ -95,7 +95,8 @@ class _Redirects:
         try:
             if followed > MAX_REDIRECTS:
                 raise UrlRefused(self._field, f"More than {MAX_REDIRECTS} redirects.")
-            target = redirect.url.join(URL(response.headers.get("Location", "")))
+            location = response.headers.get("Location") or response.headers.get("URI", "")
+            target = redirect.url.join(URL(location))  # as aiohttp finds it
             read_url(str(target), self._field, self._purpose)
             judge_redirect(
                 _origin(redirect.url),

@@ -126,7 +126,7 @@ def parse_allow(text: str) -> frozenset[Endpoint]:
 
 
 def endpoints_of(url: str | None, default_port: int | None = None) -> frozenset[Endpoint]:
-    """Return every host and port a connection string names: several hosts, `host` in the query.
+    """Return every host and port a connection string names, also those in its query.
 
     What it does not name (a socket's directory, a file, a bucket) is left out.
     """
@@ -137,7 +137,7 @@ def endpoints_of(url: str | None, default_port: int | None = None) -> frozenset[
     query = parse_qs(split.query)
     found: set[Endpoint] = set()
     named = split.netloc.rpartition("@")[2].split(",")
-    for host in query.get("host", []):
+    for host in (*query.get("host", []), *query.get("hostaddr", [])):
         named += [
             f"{one}:{query['port'][0]}" if "port" in query else one for one in host.split(",")
         ]

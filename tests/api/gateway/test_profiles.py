@@ -8,8 +8,11 @@ from uuid import UUID
 import pytest
 from sqlalchemy import text
 
+from conclave.conversations.model_choice import ModelChooser
+from conclave.errors import SecretNotUsable
 from conclave.secrets.commands import CreateSecret
 from schema.domain.identity import LOCAL_PRINCIPAL
+from schema.domain.providers import ProviderAccess, ProviderModel
 from tests.api.gateway.conftest import Desk
 
 KEY = "sk-very-secret-1234"
@@ -111,3 +114,38 @@ async def test_only_administrators_reach_the_vault_and_the_inside(desk: Desk):
     assert access.api_key == "sk-from-the-vault"
     [listed] = await desk.ok("GET", "/api/v1/secrets")
     assert (await desk.call("DELETE", f"/api/v1/secrets/{listed['id']}")).status_code == 409
+
+
+class NoCatalogue:
+    def models(self, provider: str) -> list[ProviderModel]:
+        return []
+
+    def context_window(self, access: ProviderAccess, model: str) -> int | None:
+        return None
+
+
+async def test_only_an_administrators_address_is_trusted_when_it_is_called(desk: Desk):
+    """Who else stores one could have its name lead inside afterwards."""
+    outside = profile(base_url="http://93.184.215.14/v1", api_key="sk-own")
+    await desk.ok("POST", "/api/profiles", "operator", name="theirs", profile=outside)
+    await desk.ok("POST", "/api/profiles", name="ours", profile=outside)
+    await desk.ok("POST", "/api/profiles", "operator", name="plain", profile=profile())
+    chooser = ModelChooser(desk.core.providers, NoCatalogue(), desk.core.profiles)
+
+    trusted = {
+        name: (await chooser.choose(name, "openai", "gpt")).access.is_url_trusted
+        for name in ("theirs", "ours", "plain", "none")
+    }
+
+    assert trusted == {"theirs": False, "ours": True, "plain": True, "none": True}
+
+
+async def test_a_secret_that_no_header_can_carry_is_refused_without_its_text(desk: Desk):
+    secret = CreateSecret(name="unfit", value="first line\nsecond line")
+    await desk.core.secrets.create(secret, LOCAL_PRINCIPAL)
+    await desk.ok("POST", "/api/profiles", name="a", profile=profile(api_key="secret://unfit"))
+
+    with pytest.raises(SecretNotUsable, match="characters") as caught:
+        await desk.core.profiles.access("a")
+
+    assert "line" not in caught.value.message
