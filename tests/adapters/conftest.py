@@ -1,13 +1,15 @@
-"""What the tests of model calls share: one loaded litellm, one fake model server."""
+"""What tests share: one loaded litellm and one fake model server; a workspace to break out of."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
 from conclave.adapters.llm.gateway import LiteLLMGateway
 from schema.domain.providers import ProviderAccess, ProviderName
+from tests.adapters.yard import OPENERS, Yard
 from tests.fakes.model_server import ModelServer
 
 
@@ -41,3 +43,8 @@ def access(model_server: ModelServer) -> ProviderAccess:
         base_url=model_server.base_url,
         default_model="gpt-4o-mini",
     )
+
+
+@pytest.fixture(params=OPENERS)
+def yard(request: pytest.FixtureRequest, tmp_path: Path) -> Yard:
+    return Yard(tmp_path, OPENERS[request.param])

@@ -134,10 +134,13 @@ def test_the_catalogue_and_the_gateway_module_do_not_import_litellm():
     code = (
         "import sys, conclave.adapters.llm.gateway, conclave.adapters.llm.probe\n"
         "from conclave.adapters.llm.catalogue import PriceMapCatalogue\n"
-        "assert PriceMapCatalogue().models('openai')\n"
-        "assert 'litellm' not in sys.modules and 'openai' not in sys.modules\n"
+        "print(len(PriceMapCatalogue().models('openai')))\n"
+        "print(sorted({'litellm', 'openai'} & set(sys.modules)))\n"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    done = subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.PIPE)
+    known, loaded = done.stdout.decode().splitlines()
+    assert int(known) > 0
+    assert loaded == "[]"
 
 
 def reached(server: ModelServer, provider: ProviderName, key: str | None) -> ProviderAccess:

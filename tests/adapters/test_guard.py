@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import httpx
 import pytest
 
-from conclave.adapters.net.guard import OutgoingGuard, Resolver
+from conclave.adapters.net.guard import OutgoingGuard, PinnedTarget, Resolver
 from conclave.adapters.net.setup import own_endpoints
 from conclave.adapters.net.transport import guarded_client
 from conclave.adapters.net.urls import endpoints_of, parse_allow
@@ -372,7 +372,8 @@ async def test_only_the_port_is_closed_not_the_host():
     guard = OutgoingGuard(
         own_endpoints=frozenset({("valkey", 6379)}), resolver=inside(valkey="10.5.0.2")
     )
-    await guard.check("http://valkey:8080/", field="url", administrator=True)
+    target = await guard.resolve("http://valkey:8080/", administrator=True)
+    assert target == PinnedTarget("http", "valkey", 8080, "10.5.0.2")
 
 
 @pytest.mark.parametrize("spelling", ["127.0.0.1", "localhost", "[::1]", "127.0.0.2"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import shutil
 import ssl
 import subprocess
@@ -185,8 +186,20 @@ async def redis_port(locked_redis_port: int) -> int:
     return locked_redis_port
 
 
+async def pings(port: int) -> int:
+    """Return how many pings the server has answered."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"AUTH right-one\r\nINFO commandstats\r\nQUIT\r\n")
+    told = (await reader.read()).decode()
+    writer.close()
+    found = re.search(r"^cmdstat_ping:calls=(\d+),", told, re.MULTILINE)
+    return 0 if found is None else int(found[1])
+
+
 async def test_redis_answers_a_ping(redis_port: int) -> None:
+    before = await pings(redis_port)
     await RedisProbe(f"redis://:right-one@127.0.0.1:{redis_port}/0").check()
+    assert await pings(redis_port) > before
 
 
 @pytest.mark.parametrize("credentials", [":wr0ng-secret@", "someone:wr0ng-secret@", ""])

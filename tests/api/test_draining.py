@@ -40,8 +40,10 @@ async def test_a_second_signal_cuts_the_grace_short(told: list[int]):
     with drain_on_sigterm(draining, grace=3600):
         os.kill(os.getpid(), signal.SIGTERM)
         await until(lambda: draining.is_on)
+        assert told == []
         os.kill(os.getpid(), signal.SIGTERM)
-        await until(lambda: told == [signal.SIGTERM])
+        await until(lambda: told, what="the server to be told")
+        assert told == [signal.SIGTERM]
 
 
 async def test_the_servers_handler_comes_back_afterwards(told: list[int]):

@@ -224,6 +224,7 @@ async def test_a_client_that_leaves_is_forgotten(live: Live, conversation: Conve
     async with event_source(events_url(live, conversation)), connect(f"{live.ws}/ws/dashboard"):
         await until(lambda: len(hub._subscriptions) == 2, what="both to be subscribed")
     await until(lambda: not hub._subscriptions, what="both to be forgotten")
+    assert not hub._is_wanted, "where nobody watches, the hub does not read"
 
 
 @pytest.mark.parametrize("value", ["x", "-1", "1.5", "9" * 30])
@@ -398,12 +399,16 @@ async def test_the_core_is_woken_by_the_next_event_of_a_stream(live: Live) -> No
     async with hub.subscribe(Channel("dashboard"), LOCAL_PRINCIPAL):
         waiting = asyncio.create_task(live.core.watchers.changed("s", timeout=60))
         await until(lambda: bool(live.core.watchers), what="the watcher")
+        assert not waiting.done()
         await append(live, said(1, stream="s"))
-        await until(waiting.done, what="the watcher to be woken")
+        done, _ = await asyncio.wait({waiting}, timeout=10)
+        assert waiting in done
 
 
 async def test_the_core_is_woken_where_nobody_watched_before(live: Live) -> None:
-    await asyncio.wait_for(live.core.watchers.changed("s", timeout=60), 10)
+    waiting = asyncio.create_task(live.core.watchers.changed("s", timeout=60))
+    done, _ = await asyncio.wait({waiting}, timeout=10)
+    assert waiting in done
 
 
 async def test_streams_go_on_after_postgres_closed_the_connections_of_the_bus(

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from conclave.believed import FRESH_SECONDS, Believed
+from tests.waiting import until
 
 
 class Source:
@@ -73,8 +74,7 @@ async def test_a_read_that_a_change_overtook_is_not_believed():
     believed = source.believed()
     source.gate = asyncio.Event()
     asked = asyncio.create_task(believed.get())
-    await asyncio.sleep(0)  # it has read the old value and is on its way back
-    assert source.reads == 1
+    await until(lambda: source.reads == 1, what="the old value to be on its way back")
 
     source.value = "new"
     believed.forget()

@@ -6,6 +6,7 @@ import psycopg
 
 from conclave.runtime import migrations
 from conclave.runtime.postgres import Postgres
+from schema.tables.base import Base
 
 
 def _tables(url: str) -> set[str]:
@@ -28,8 +29,10 @@ def test_an_empty_database_goes_up_down_and_up_again(postgres: Postgres):
 
 def test_the_migrations_build_what_the_tables_say(postgres: Postgres):
     postgres.create_database("compared")
-    migrations.upgrade(postgres.url("compared"))
-    migrations.check(postgres.url("compared"))
+    url = postgres.url("compared")
+    migrations.upgrade(url)
+    assert _tables(url) == {*Base.metadata.tables, "alembic_version"}
+    migrations.check(url)  # raises where a column, an index or a default differs
 
 
 def test_agents_made_before_memories_are_kept_up_and_down(postgres: Postgres):

@@ -179,26 +179,26 @@ async def test_an_end_in_mid_turn_answers_whoever_waits(temporal_address: str):
         assert (await ends(handle)).status is ConversationStatus.COMPLETED
 
 
-async def cancelled(stage: Stage, handle: Handle) -> None:
-    """Cancel the run; it has to settle the record before it ends."""
+async def cancelled(stage: Stage, handle: Handle) -> list[ConversationStatus]:
+    """Cancel the run and see it end as cancelled; return how it had settled the record by then."""
     await handle.cancel()
     with pytest.raises(WorkflowFailureError) as failure:
         await ends(handle)
     assert isinstance(failure.value.cause, CancelledError)
-    assert [asked.status for asked in stage.settled] == [ConversationStatus.CANCELLED]
+    return [asked.status for asked in stage.settled]
 
 
 async def test_a_cancel_settles_the_record_before_the_run_ends(temporal_address: str):
     async with on_stage(temporal_address) as (stage, handle):
         await stage.asked(1)
-        await cancelled(stage, handle)
+        assert await cancelled(stage, handle) == [ConversationStatus.CANCELLED]
 
 
 async def test_a_cancel_answers_whoever_waits(temporal_address: str):
     async with on_stage(temporal_address, auto_run=False) as (stage, handle):
         waiting = asyncio.create_task(advance(handle, InboxItem(id=1)))
         await stage.asked(1)
-        await cancelled(stage, handle)
+        assert await cancelled(stage, handle) == [ConversationStatus.CANCELLED]
         assert (await waiting).outcome is AdvanceOutcome.ACCEPTED
 
 
@@ -210,7 +210,7 @@ async def test_a_cancel_during_a_look_is_a_cancel(temporal_address: str, auto_ru
         stage.may_look.clear()
         await handle.signal(names.WAKE_SIGNAL)
         await until(lambda: stage.looks == 1, what="a look")
-        await cancelled(stage, handle)
+        assert await cancelled(stage, handle) == [ConversationStatus.CANCELLED]
         stage.may_look.set()
         assert len(stage.calls) == int(auto_run)
 

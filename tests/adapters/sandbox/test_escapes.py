@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import socket
 import sys
 import tempfile
@@ -228,8 +229,9 @@ asyncio.run(HostSandbox(backends=[{backend!r}]).run(command, SandboxConfig(timeo
     service = await asyncio.create_subprocess_exec(sys.executable, "-c", program, cwd=ROOT)
     await until(lambda: len(running("sleep\x00947")) == 2, what="both sleepers")
     service.kill()
-    await service.wait()
+    assert await service.wait() == -signal.SIGKILL, "it had no time to end them itself"
     await until(lambda: not running("sleep\x00947"), what="the sleepers' end")
+    assert not running("sleep\x00947")
 
 
 # The network

@@ -35,6 +35,7 @@ async def test_processors_are_counted(shell: Shell):
 
 
 async def test_a_fork_bomb_is_ended(shell: Shell):
+    # Every process of the bomb sleeps on, so that only the sandbox can end it.
     program = """
 import os, time
 try:
@@ -48,6 +49,7 @@ except OSError:
 
 
 async def test_a_fork_bomb_finds_no_room(shell: Shell):
+    # The command outlives what it starts by two seconds: the bomb has that long to go off.
     result = await shell.sh("f() { f | f & }; f; sleep 2")
     assert "fork" in result.stderr or result.killed_by is KilledBy.PROCESSES
     assert not running("sh\x00-c\x00f()")
@@ -86,6 +88,7 @@ for n in range(200_000):
 
 @pytest.mark.parametrize("kind", MEMORY_BOMBS)
 async def test_memory_of_all_together_is_limited(shell: Shell, kind: str):
+    # It sleeps on with what it holds, so that only the sandbox can end it.
     program = f"import mmap, os, time\n{MEMORY_BOMBS[kind]}\ntime.sleep(30)"
     result = await shell.python(program, memory="128m")
     is_refused = kind.startswith("empty") and "No space left" in result.stderr
@@ -93,6 +96,7 @@ async def test_memory_of_all_together_is_limited(shell: Shell, kind: str):
 
 
 async def test_memory_that_is_shared_counts_once(shell: Shell):
+    # The children live long enough for the sandbox, which looks each 50 ms, to see them together.
     program = """
 import os
 data = b'x' * 100_000_000
@@ -120,6 +124,9 @@ async def test_a_file_grows_only_so_far(shell: Shell):
     assert result.exit_code != 0
     result = await shell.sh("fallocate -l 10G reserved")
     assert result.exit_code != 0
+
+
+# What fills the disk sleeps on in both, so that only the sandbox can end it.
 
 
 async def test_many_large_files_fill_no_disk(shell: Shell):

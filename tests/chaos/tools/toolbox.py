@@ -114,6 +114,7 @@ class Outside:
         self.note("left", tool, text)
 
     async def _a_moment(self) -> None:
+        """Take as long as a tool may: kills find it at work, before and after its effect."""
         await asyncio.sleep(random.uniform(0, self.longest_seconds))
 
 

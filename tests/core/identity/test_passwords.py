@@ -16,6 +16,7 @@ from conclave.identity.password_rules import PasswordRules
 from conclave.identity.passwords import Argon2Cost, PasswordHasher
 from schema.domain.security import PasswordPolicy
 from tests.harness.accounts import CHEAP, PASSWORD
+from tests.waiting import until
 
 
 async def test_the_real_cost_is_that_of_the_standard_for_little_memory():
@@ -58,7 +59,7 @@ async def test_hashing_leaves_the_event_loop_alone_and_bounds_its_queue():
         release.wait(20)
 
     waiting = [asyncio.create_task(hasher._run(slow)) for _ in range(64)]
-    await asyncio.sleep(0)
+    await until(lambda: hasher._waiting == len(waiting), what="all to wait")
     with pytest.raises(HashingBusy):
         await hasher.hash(PASSWORD)
     release.set()

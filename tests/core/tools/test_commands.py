@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 from pathlib import Path
 
 import pytest
 
 from conclave.adapters.sandbox.host import HostSandbox
-from conclave.adapters.workspace.locks import TreeLock
+from conclave.adapters.workspace.locks import TreeLock, acquire
 from schema.domain.sandbox import SandboxCommand, SandboxConfig, SandboxResult
 from tests.core.tools.conftest import Bench, bench_at
 from tests.waiting import until
@@ -135,7 +136,7 @@ async def test_a_pattern_that_would_take_for_ever_does_not(bench: Bench):
         assert await bench.said("search_files", pattern="(a+)+b") == "[No line matches.]"
 
 
-async def test_git_waits_for_a_command_to_end_and_commands_for_git(bench: Bench):
+async def test_git_waits_for_a_command_to_end(bench: Bench):
     workspace = await bench.workspace()
     await bench.said("git_init")
     command = asyncio.create_task(
@@ -149,8 +150,22 @@ async def test_git_waits_for_a_command_to_end_and_commands_for_git(bench: Bench)
     await workspace.files.write("go", b"")
     await command
     assert "begun" in await status
+
+
+async def test_a_command_waits_for_git_to_end(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+    await bench.workspace()
+    asked: list[int] = []
+    granted: list[int] = []
+
+    async def noted(descriptor: int, how: int, *, seconds: float) -> None:
+        asked.append(how)
+        await acquire(descriptor, how, seconds=seconds)
+        granted.append(how)
+
     async with TreeLock(bench.home).still():
+        monkeypatch.setattr("conclave.adapters.workspace.locks.acquire", noted)
         late = asyncio.create_task(bench.said("bash", command="echo late"))
-        await asyncio.sleep(0)
-        assert not late.done()
+        await until(lambda: asked, what="the command to ask for the lock")
+        assert granted == []
     assert (await late).startswith("late")
+    assert granted == [fcntl.LOCK_SH]
