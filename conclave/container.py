@@ -62,6 +62,7 @@ from conclave.conversations.service import ConversationService
 from conclave.conversations.turns import TurnService
 from conclave.crypto import KeyFile, Keyring
 from conclave.db import Database
+from conclave.errands import Errands
 from conclave.events import EventLog
 from conclave.health.service import HealthService
 from conclave.identity import sealed as identity_sealed
@@ -120,6 +121,7 @@ class _Ground:
     events: EventLog
     audit: AuditLog
     mailbox: Mailbox
+    errands: Errands
     security: SecurityService
     guard: OutgoingGuard
     references: SecretReferences
@@ -192,7 +194,7 @@ class Core:
         self.db, self.bus, self.engine = ground.db, ground.bus, ground.engine
         self.keys = ground.keys
         self.codec = None if ground.keys is None else EncryptionCodec(ground.keys)
-        self.events = ground.events
+        self.events, self.errands = ground.events, ground.errands
         self.security, self.guard = ground.security, ground.guard
         self.references = ground.references
         self.audit = AuditService(ground.db)
@@ -263,6 +265,8 @@ async def build_core(
     keys = keyring(settings)
     db = Database.connect(settings.sqlalchemy_url, pool_size=settings.database_pool_size)
     stack.push_async_callback(db.close)
+    errands = Errands()
+    stack.push_async_callback(errands.finish)
     audit = AuditLog()
     security = SecurityService(db, audit, settings.auth_mode)
     bus = await _bus(settings, name, stack)
@@ -276,6 +280,7 @@ async def build_core(
         events=EventLog(bus),
         audit=audit,
         mailbox=Mailbox(),
+        errands=errands,
         security=security,
         guard=guard or outgoing_guard(settings, security, environment),
         references=VaultReferences(db, keys),
@@ -311,7 +316,7 @@ def _build_models(ground: _Ground, profiles: ProfileDirectory | None) -> _Models
 def _build_talks(ground: _Ground, models: _Models) -> _Talks:
     db, events, audit, mailbox = ground.db, ground.events, ground.audit, ground.mailbox
     watchers = StreamWatchers()
-    dispatch = ConversationDispatch(db, mailbox, ground.engine)
+    dispatch = ConversationDispatch(db, mailbox, ground.errands, ground.engine)
     conversations = ConversationService(
         db,
         events,
@@ -344,7 +349,7 @@ def _build_deeds(
     store = DirectoryStore(
         settings.conclave_data_dir / "workspaces", lambda home: GitRepository(home, git, remotes)
     )
-    project_dispatch = ProjectDispatch(db, ground.mailbox, ground.engine)
+    project_dispatch = ProjectDispatch(db, ground.mailbox, ground.errands, ground.engine)
     projects = ProjectService(db, events, audit, project_dispatch, remotes)
     workspaces = WorkspaceService(projects, store)
     sandbox = HostSandbox(
@@ -360,7 +365,7 @@ def _build_deeds(
         secret_hosts=settings.tool_secret_hosts,
     )
     permissions = PermissionService(db, audit, lambda: [tool.name for tool in box.all()])
-    approval_dispatch = ApprovalDispatch(db, ground.mailbox, ground.engine)
+    approval_dispatch = ApprovalDispatch(db, ground.mailbox, ground.errands, ground.engine)
     approvals = ApprovalService(db, events, audit, approval_dispatch, ground.security)
     tools = ToolService(db, events, box, permissions)
     approvals.subject = tools

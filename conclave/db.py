@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
-from psycopg.errors import UndefinedColumn, UndefinedTable
+from psycopg.errors import DeadlockDetected, UndefinedColumn, UndefinedTable
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -81,6 +81,10 @@ def _translated() -> Generator[None]:
     try:
         yield
     except (OperationalError, InterfaceError, PoolTimeout) as error:
+        if isinstance(error, OperationalError) and isinstance(error.orig, DeadlockDetected):
+            raise Unavailable(
+                "Others changed the same at the same time: try again.", dependency="database"
+            ) from error
         raise Unavailable("The database cannot be reached.", dependency="database") from error
     except DBAPIError as error:
         if error.connection_invalidated:

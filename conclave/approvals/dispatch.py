@@ -7,11 +7,10 @@ program asked for is started here.
 
 from __future__ import annotations
 
-import asyncio
-
 from conclave.approvals.errors import ApprovalNotFound
 from conclave.approvals.repository import ApprovalRepository
 from conclave.db import Database, Transaction
+from conclave.errands import Errands
 from conclave.errors import ExecutionClosed, Unavailable
 from conclave.logging import get_logger
 from conclave.mailbox import Mailbox
@@ -26,22 +25,19 @@ _log = get_logger(__name__)
 class ApprovalDispatch:
     """Starts and wakes approval workflows."""
 
-    def __init__(self, db: Database, mailbox: Mailbox, engine: WorkflowEngine) -> None:
+    def __init__(
+        self, db: Database, mailbox: Mailbox, errands: Errands, engine: WorkflowEngine
+    ) -> None:
         self._db = db
         self._mailbox = mailbox
+        self._errands = errands
         self._engine = engine
         self._approvals = ApprovalRepository()
-        self._wakes: set[asyncio.Task[None]] = set()
 
     async def owe(self, tx: Transaction, approval_id: int) -> None:
         """Store a wake-up with the change it tells of, and deliver it once that is committed."""
         await self._mailbox.owe(tx, TARGET_KIND, approval_id)
-        tx.after_commit.append(lambda: self._wake_soon(approval_id))
-
-    def _wake_soon(self, approval_id: int) -> None:
-        task = asyncio.create_task(self._wake(approval_id))
-        self._wakes.add(task)
-        task.add_done_callback(self._wakes.discard)
+        tx.after_commit.append(lambda: self._errands.run(self._wake(approval_id)))
 
     async def _wake(self, approval_id: int) -> None:
         try:

@@ -7,7 +7,6 @@ A run that is over gets a successor (`conversation-42-2`) where there is somethi
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
 from contextlib import suppress
 
 from conclave.conversations.creation import Created
@@ -19,6 +18,7 @@ from conclave.conversations.repository import (
     StoredConversation,
 )
 from conclave.db import Database, Transaction
+from conclave.errands import Errands
 from conclave.errors import ExecutionClosed, Unavailable
 from conclave.logging import get_logger
 from conclave.mailbox import Mailbox
@@ -41,18 +41,20 @@ _log = get_logger(__name__)
 class ConversationDispatch:
     """Starts, wakes and asks conversation workflows."""
 
-    def __init__(self, db: Database, mailbox: Mailbox, engine: WorkflowEngine) -> None:
+    def __init__(
+        self, db: Database, mailbox: Mailbox, errands: Errands, engine: WorkflowEngine
+    ) -> None:
         self._db = db
         self._mailbox = mailbox
+        self._errands = errands
         self._engine = engine
         self._conversations = ConversationRepository()
-        self._wakes: set[asyncio.Task[None]] = set()
         self._delivered: list[int] = []
 
     async def owe(self, tx: Transaction, conversation_id: int) -> None:
         """Store a wake-up with the change it tells of, and deliver it once that is committed."""
         await self._mailbox.owe(tx, TARGET_KIND, conversation_id)
-        tx.after_commit.append(lambda: self._wake_soon(conversation_id))
+        tx.after_commit.append(lambda: self._errands.run(self.wake(conversation_id)))
 
     async def start(self, created: Created) -> None:
         """Start the run of a new conversation and strike what is owed; never raises."""
@@ -65,7 +67,7 @@ class ConversationDispatch:
             return
         if created.owed is not None:
             self._delivered.append(created.owed)
-            self._soon(self._strike())
+            self._errands.run(self._strike())
 
     async def _strike(self) -> None:
         """Forget delivered wake-ups, many at a time: none is worth a round trip of its own."""
@@ -84,14 +86,6 @@ class ConversationDispatch:
             _log.warning(
                 "wake-up is left to the relay", conversation_id=conversation_id, error=error.code
             )
-
-    def _wake_soon(self, conversation_id: int) -> None:
-        self._soon(self.wake(conversation_id))
-
-    def _soon(self, telling: Coroutine[object, object, None]) -> None:
-        task = asyncio.create_task(telling)
-        self._wakes.add(task)
-        task.add_done_callback(self._wakes.discard)
 
     async def deliver(self, conversation_id: int) -> None:
         """Wake the run, or start one where something is left to do, and strike what is owed.

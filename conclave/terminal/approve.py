@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from conclave.terminal.cleaning import one_line, revealed, shown_as_json
 from conclave.terminal.client import Client
 from conclave.terminal.editor import edit, editor_command
 from conclave.terminal.errors import ServerRefused
-from conclave.terminal.items import Note, Problem
+from conclave.terminal.items import INTERRUPTED, Note, Problem
 from conclave.terminal.keyboard import EndOfInput, Entry, Keyboard
 from conclave.terminal.screen import Screen, arguments_text, cut_text, terminal_screen
 from conclave.terminal.server import Server
@@ -86,17 +87,29 @@ class ApprovalDesk:
         self._lines: list[str] = []
         self._keyboard = Keyboard(0, self._on_typed)
         self._has_failed = False
+        self._is_editing = False
+        self._task: asyncio.Task[object] | None = None
 
     async def run(self) -> int:
-        """Do what was asked for; return the exit status."""
+        """Do what was asked for; return the exit status.
+
+        Ctrl-C is the loop's to handle: the handler that `asyncio.run` sets is not run by a loop
+        that was about to sleep, before something else wakes it.
+        """
+        loop = asyncio.get_running_loop()
+        self._task = asyncio.current_task()
+        loop.add_signal_handler(signal.SIGINT, self._on_interrupt)
         if self._asks and self._options.verdict is None:
             self._keyboard.start()
         try:
             await self._run()
         except _Left:
             pass
+        except asyncio.CancelledError:
+            return INTERRUPTED
         finally:
             self._keyboard.stop()
+            loop.remove_signal_handler(signal.SIGINT)
             self._screen.finish()
         return int(self._has_failed)
 
@@ -189,9 +202,11 @@ class ApprovalDesk:
         command = editor_command()
         if command:
             self._keyboard.stop()
+            self._is_editing = True
             try:
                 text = await edit(command, approval.arguments)
             finally:
+                self._is_editing = False
                 self._keyboard.start()
         else:
             text = await self._arguments_typed()
@@ -275,6 +290,11 @@ class ApprovalDesk:
         while not self._typed.empty():
             if isinstance(self._typed.get_nowait(), EndOfInput):
                 raise _Left
+
+    def _on_interrupt(self) -> None:
+        """Leave at once. A Ctrl-C in the editor is the editor's."""
+        if self._task is not None and not self._is_editing:
+            self._task.cancel()
 
     def _on_typed(self, typed: Entry | EndOfInput) -> None:
         self._screen.note_entered()

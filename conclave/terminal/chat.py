@@ -11,7 +11,7 @@ from conclave.terminal.client import Client
 from conclave.terminal.commands import Switch
 from conclave.terminal.conversation import Conversation, Event, Interrupt
 from conclave.terminal.editor import edit
-from conclave.terminal.items import Note, Problem, Said
+from conclave.terminal.items import INTERRUPTED, Note, Problem, Said
 from conclave.terminal.keyboard import EndOfInput, Entry, Keyboard
 from conclave.terminal.screen import Screen, terminal_screen
 from conclave.terminal.server import Server
@@ -22,7 +22,6 @@ from conclave.terminal.wire import ToolCall
 _MESSAGES_OF_BEFORE = 6
 _ENOUGH_PRESSES = 3
 """Of Ctrl-C: something hangs."""
-_INTERRUPTED = 130
 _ONE_SHOT_PATIENCE_SECONDS = 60.0
 
 
@@ -102,7 +101,7 @@ class Chat:
                     return self._left(conversation, outcome)
                 conversation = await self._next(conversation, outcome)
         except asyncio.CancelledError:
-            return _INTERRUPTED
+            return INTERRUPTED
         finally:
             self._keyboard.stop()
             loop.remove_signal_handler(signal.SIGINT)

@@ -9,6 +9,9 @@ from pydantic import JsonValue
 
 from conclave.terminal.wire import ToolCall
 
+INTERRUPTED = 130
+"""The exit status after Ctrl-C."""
+
 
 @dataclass(frozen=True)
 class Spoken:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pydantic import JsonValue
 
 from conclave.terminal.items import (
+    INTERRUPTED,
     Action,
     Answered,
     Awaited,
@@ -43,7 +44,6 @@ A line that ends with \\ goes on in the next one. Ctrl-C cancels the turn, twice
 _REMOTE = frozenset(
     "profile profiles permissions context compact resume chats new".split()  # noqa: SIM905
 )
-_INTERRUPTED = 130
 """What a shell says of a program that Ctrl-C ended."""
 _GOOD_ENDS = frozenset({"end_turn", "max_tokens"})
 
@@ -166,7 +166,7 @@ class Session:
         """Cancel what runs; leave when pressed again."""
         self._interrupts += 1
         if self._once and (self._interrupts > 1 or not self._unanswered):
-            return [Leave(_INTERRUPTED)]
+            return [Leave(INTERRUPTED)]
         if self._interrupts > 1:
             return self._leave()
         if self.is_running:
@@ -332,7 +332,7 @@ class Session:
         was_ours = self._forget_answered()
         self._has_failed = self._has_failed or ended.stop_reason not in _GOOD_ENDS
         if self._once and was_ours:
-            return [*actions, Leave(_INTERRUPTED if was_cancelled else int(self._has_failed))]
+            return [*actions, Leave(INTERRUPTED if was_cancelled else int(self._has_failed))]
         return [*actions, *self._say_held()]
 
     def _on_error(self, frame: Frame) -> list[Action]:

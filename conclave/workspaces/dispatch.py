@@ -5,10 +5,10 @@ Every call may be lost: the outbox row committed before it is delivered again by
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import suppress
 
 from conclave.db import Database, Transaction
+from conclave.errands import Errands
 from conclave.errors import ExecutionClosed, Unavailable
 from conclave.logging import get_logger
 from conclave.mailbox import Mailbox
@@ -26,22 +26,19 @@ _log = get_logger(__name__)
 class ProjectDispatch:
     """Starts checkouts and removals, and stops checkouts that nobody wants any more."""
 
-    def __init__(self, db: Database, mailbox: Mailbox, engine: WorkflowEngine) -> None:
+    def __init__(
+        self, db: Database, mailbox: Mailbox, errands: Errands, engine: WorkflowEngine
+    ) -> None:
         self._db = db
         self._mailbox = mailbox
+        self._errands = errands
         self._engine = engine
         self._projects = ProjectRepository()
-        self._wakes: set[asyncio.Task[None]] = set()
 
     async def owe(self, tx: Transaction, project_id: int) -> None:
         """Store what is owed to the engine with the change, and deliver it after the commit."""
         await self._mailbox.owe(tx, TARGET_KIND, project_id)
-        tx.after_commit.append(lambda: self._tell_soon(project_id))
-
-    def _tell_soon(self, project_id: int) -> None:
-        task = asyncio.create_task(self._tell(project_id))
-        self._wakes.add(task)
-        task.add_done_callback(self._wakes.discard)
+        tx.after_commit.append(lambda: self._errands.run(self._tell(project_id)))
 
     async def _tell(self, project_id: int) -> None:
         try:

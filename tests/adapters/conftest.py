@@ -1,4 +1,5 @@
-"""What tests share: one loaded litellm and one fake model server; a workspace to break out of."""
+"""What tests share: one loaded litellm and one fake model server; a workspace to break out of;
+a workspace under git, and what it was cloned from."""
 
 from __future__ import annotations
 
@@ -9,7 +10,9 @@ import pytest
 
 from conclave.adapters.llm.gateway import LiteLLMGateway
 from schema.domain.providers import ProviderAccess, ProviderName
+from tests.adapters.checkout import Checkout
 from tests.adapters.yard import OPENERS, Yard
+from tests.fakes.git_server import Origin
 from tests.fakes.model_server import ModelServer
 
 
@@ -48,3 +51,15 @@ def access(model_server: ModelServer) -> ProviderAccess:
 @pytest.fixture(params=OPENERS)
 def yard(request: pytest.FixtureRequest, tmp_path: Path) -> Yard:
     return Yard(tmp_path, OPENERS[request.param])
+
+
+@pytest.fixture
+def origin(tmp_path: Path) -> Origin:
+    origin = Origin(tmp_path / "remote")
+    origin.commit({"a": "one\n", "dir/b": "two\n"}, "First")
+    return origin
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Checkout:
+    return Checkout(tmp_path / "home")

@@ -16,7 +16,7 @@ import pytest
 from conclave.adapters.git.errors import NotARepository, RemoteRefused
 from conclave.errors import ConclaveError, Invalid
 from schema.domain.repositories import CommitAuthor
-from tests.adapters.test_git import PROTOCOLS, Checkout, hear_nothing
+from tests.adapters.checkout import PROTOCOLS, Checkout, hear_nothing
 from tests.fakes.git_server import Origin, git
 
 

@@ -98,17 +98,15 @@ async def outside(
     settings = api_settings.model_copy(update={"auth_mode": AuthMode.REQUIRED})
     async with local_client(create_app(settings, core), "https://conclave.example") as client:
         yield client
-    await until(lambda: not core.dispatch._wakes, what="the wake-ups")
+    await until(lambda: core.errands.is_idle, what="the errands")
 
 
 @pytest.fixture
 async def client(
     app: FastAPI, core: Core, clean_database: Database, engine: FakeEngine
 ) -> AsyncIterator[httpx.AsyncClient]:
-    """A caller on loopback; wake-ups still under way are waited for before tables are emptied."""
+    """A caller on loopback; errands still under way are waited for before tables are emptied."""
     forget_settings(core)
     async with local_client(app) as client:
         yield client
-    await until(
-        lambda: not core.dispatch._wakes and not core.project_dispatch._wakes, what="the wake-ups"
-    )
+    await until(lambda: core.errands.is_idle, what="the errands")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
@@ -30,3 +32,19 @@ async def test_an_error_of_the_database_does_not_repeat_what_it_was_given(
             await tx.conn.execute(text("SELECT 1 / 0, CAST(:x AS text)"), {"x": "hunter2"})
 
     assert "hunter2" not in str(caught.value)
+
+
+async def test_a_deadlock_is_no_server_that_is_away(database: Database):
+    """Each of two waits for what the other has; the server ends one of them."""
+    held = asyncio.Barrier(2)
+
+    async def lock(first: int, second: int) -> None:
+        async with database.transaction() as tx:
+            await tx.conn.execute(text(f"SELECT pg_advisory_xact_lock({first})"))
+            await held.wait()
+            await tx.conn.execute(text(f"SELECT pg_advisory_xact_lock({second})"))
+
+    outcomes = await asyncio.gather(lock(7001, 7002), lock(7002, 7001), return_exceptions=True)
+    [ended] = [outcome for outcome in outcomes if outcome is not None]
+    assert isinstance(ended, Unavailable)
+    assert "try again" in str(ended)

@@ -30,12 +30,18 @@ from schema.domain.security import IpRule, SecurityConfig
 from tests.fakes.engine import FakeEngine
 from tests.fakes.limits import Uncounted
 from tests.harness.logs import log_plainly
+from tests.waiting import until
 
 CHEAP = Argon2Cost(time_cost=1, memory_kib=64, parallelism=1)
 GATEWAY = "gateway-token-of-these-tests"
 PASSWORD = "Correct-Horse-7!"
 OTHER_PASSWORD = "Battery-Staple-8?"
 ADDRESS = "203.0.113.9"
+
+
+def error(answer: httpx.Response) -> tuple[int, str]:
+    """Return status and code of an answer that refuses."""
+    return answer.status_code, answer.json()["error_code"]
 
 
 class Clock:
@@ -232,4 +238,5 @@ async def accounts(accounts_core: Core, clean_database: Database) -> AsyncIterat
         transport=transport, base_url="https://conclave.example", headers={"User-Agent": "tests/1"}
     ) as client:
         yield Accounts(core.settings, core.db, core.identity, clock, policy, api_keys, client)
+    await until(lambda: core.errands.is_idle, what="the errands")
     core.identity.close()

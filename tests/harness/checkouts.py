@@ -90,5 +90,5 @@ async def running_yard(
         try:
             yield Yard(settings, core, client, build_worker_parts(core), origin, server)
         finally:
-            await until(lambda: not core.project_dispatch._wakes, what="the wake-ups")
+            await until(lambda: core.errands.is_idle, what="the errands")
             await core.close()

@@ -43,6 +43,6 @@ async def desk(session_desk: Desk, database: Database) -> AsyncIterator[Desk]:
     session_desk.engine.reset()
     session_desk.gateway.reset()
     yield session_desk
-    await until(lambda: not session_desk.core.dispatch._wakes, what="the wake-ups")
+    await until(lambda: session_desk.core.errands.is_idle, what="the errands")
     async with database.transaction() as tx:
         await tx.conn.execute(delete(OutboxRow))

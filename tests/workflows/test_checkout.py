@@ -25,6 +25,7 @@ from schema.payloads.checkout import CheckoutInput, CheckoutOutcome, CheckoutSet
 from schema.tables.events import EventRow
 from tests.fakes.git_server import GitServer
 from tests.harness.checkouts import Yard, running_yard
+from tests.harness.errands import lose
 from tests.harness.runs import chain
 from tests.histories.files import opened_payloads, raw
 from tests.waiting import until
@@ -248,14 +249,10 @@ async def test_another_repository_in_mid_clone_takes_the_place_of_the_first(
     assert yard.left() == [str(project.id)]
 
 
-def nobody_hears(project_id: int) -> None:
-    """A start that is lost."""
-
-
 async def test_a_start_that_was_lost_is_delivered_by_the_relay(
     yard: Yard, worker: Worker, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(yard.core.project_dispatch, "_tell_soon", nobody_hears)
+    monkeypatch.setattr(yard.core.errands, "run", lose)
     project = await yard.project()
 
     async def relayed() -> int:

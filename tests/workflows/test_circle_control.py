@@ -13,6 +13,7 @@ from schema.domain.conversations import Conversation, ConversationStatus
 from schema.payloads import names
 from schema.tables.inbox import OutboxRow
 from tests.fakes.model_server import Behaviour, Received, Reply
+from tests.harness.errands import lose
 from tests.harness.stack import Stack
 from tests.waiting import until
 
@@ -61,10 +62,6 @@ async def deliver_all(stack: Stack) -> None:
     await stack.parts.relay.relay_due()
 
 
-def nobody_hears(conversation_id: int) -> None:
-    """A wake-up that is lost."""
-
-
 async def test_a_pause_lets_the_turn_in_flight_end_and_begins_no_other(stack: Stack):
     name, talk = await talk_in(stack)
     await stack.core.circles.pause(name)
@@ -98,7 +95,7 @@ async def test_a_pause_whose_wake_up_is_lost_holds_all_the_same(
 ):
     name, talk = await talk_in(stack)
     with monkeypatch.context() as lost:
-        lost.setattr(stack.core.dispatch, "_wake_soon", nobody_hears)
+        lost.setattr(stack.core.errands, "run", lose)
         await stack.core.circles.pause(name)
         await shows(stack, talk, ConversationStatus.PAUSED)
         assert (await stack.get(talk.id)).turn_count == len(stack.model.requests) == 2

@@ -20,6 +20,7 @@ from schema.domain.inbox import InboxItem
 from schema.payloads import names
 from schema.payloads.conversations import AdvanceInput
 from tests.fakes.model_server import Failure
+from tests.harness.errands import lose
 from tests.harness.runs import chain
 from tests.harness.stack import Stack
 from tests.histories.files import parts_of
@@ -83,17 +84,13 @@ async def test_failures_are_sealed_with_their_causes():
     assert "kolibri inside" in str(opened.__cause__)
 
 
-def nobody_hears(conversation_id: int) -> None:
-    """A wake-up that is lost."""
-
-
 @pytest.mark.parametrize("typed", [[], [{}], [None]], ids=["nothing", "object", "null"])
 async def test_a_wake_typed_into_temporals_cli_is_heard(
     stack: Stack, temporal_address: str, monkeypatch: pytest.MonkeyPatch, typed: list[object]
 ):
     talk = await stack.conversation(await stack.agents("Ada"), auto_run=False)
     await stack.core.conversations.advance(talk.id, Advance(), LOCAL_PRINCIPAL, wait=True)
-    monkeypatch.setattr(stack.core.dispatch, "_wake_soon", nobody_hears)
+    monkeypatch.setattr(stack.core.errands, "run", lose)
     await stack.core.conversations.end(talk.id, LOCAL_PRINCIPAL)
     plain = await Client.connect(temporal_address)
     await plain.get_workflow_handle(talk.workflow_id).signal(names.WAKE_SIGNAL, args=typed)

@@ -5,12 +5,16 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+import httpx
 import pytest
 from sqlalchemy import select, text
 
+from conclave.container import Core
+from conclave.db import Database
 from schema.tables.events import EventRow
 from schema.tables.inbox import OutboxRow
 from schema.tables.projects import ProjectRow
+from tests.fakes.engine import FakeEngine
 from tests.waiting import until
 
 FITS = {"name": "My API Service", "source": "github", "source_project_id": "myorg/api-service"}
@@ -66,10 +70,12 @@ async def test_a_new_project_starts_its_checkout_once(client, engine, database):
     assert [(one.project_id, one.run) for one in engine.checkouts] == [(made["id"], 1)]
 
 
-async def test_without_an_engine_the_start_is_owed(client, engine, core, database):
+async def test_without_an_engine_the_start_is_owed(
+    client: httpx.AsyncClient, engine: FakeEngine, core: Core, database: Database
+):
     engine.down = True
     made = await make(client)
-    await until(lambda: not core.project_dispatch._wakes, what="the try to start it")
+    await until(lambda: core.errands.is_idle, what="the try to start it")
     async with database.transaction() as tx:
         [row] = (await tx.conn.execute(select(OutboxRow.target_kind, OutboxRow.target_id))).all()
     assert tuple(row) == ("project", made["id"])

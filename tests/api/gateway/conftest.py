@@ -135,10 +135,7 @@ async def desk(desk_core: tuple[Core, FakeEngine], clean_database: Database) -> 
     transport = httpx.ASGITransport(app=create_app(core.settings, core))
     async with httpx.AsyncClient(transport=transport, base_url="https://c.example") as http:
         yield Desk(core, http, engine)
-    await until(
-        lambda: not core.dispatch._wakes and not core.approval_dispatch._wakes,
-        what="the wake-ups",
-    )
+    await until(lambda: core.errands.is_idle, what="the errands")
 
 
 @pytest.fixture(scope="module")

@@ -7,11 +7,10 @@ from collections.abc import AsyncIterator
 
 import httpx
 import pytest
-from fastapi import FastAPI
 from pydantic import SecretStr
 
 from api.app import create_app
-from conclave.container import build_core
+from conclave.container import Core, build_core
 from conclave.crypto import new_key
 from conclave.db import Database
 from conclave.settings import Settings
@@ -140,8 +139,9 @@ async def test_without_an_encryption_key_a_provider_key_is_not_taken(client: htt
 
 
 async def test_a_stored_log_level_holds_from_the_start_of_the_next_process(
-    client: httpx.AsyncClient, app: FastAPI
+    client: httpx.AsyncClient, api_settings: Settings, core: Core
 ):
+    app = create_app(api_settings, core)  # its own: one that has run drains for good
     root = logging.getLogger()
     before = root.level
     try:

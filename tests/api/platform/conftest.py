@@ -1,19 +1,22 @@
-"""Platform routes need credentials in every mode: `client` is an administrator here."""
+"""Platform routes need credentials in every mode: `client` is an administrator here, and so is
+`caller`, who has an account."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 
 import httpx
 import pytest
 
 from api.app import create_app
-from conclave.container import build_core
+from conclave.container import Core, build_core
 from conclave.settings import Settings
-from tests.api.conftest import local_client
+from tests.api.conftest import forget_settings, local_client
+from tests.api.platform.writes import ADA, Site
 from tests.fakes.callers import FakeAuthenticator, bearer
 from tests.fakes.engine import FakeEngine
+from tests.harness.accounts import Accounts
 
 
 @pytest.fixture
@@ -37,3 +40,17 @@ async def admin_of_another(
             yield client
     finally:
         await core.close()
+
+
+@pytest.fixture
+async def site(accounts: Accounts, accounts_core: Core) -> AsyncIterator[Site]:
+    forget_settings(accounts_core)
+    ada = await accounts.person(ADA)
+    accounts.client.headers["authorization"] = f"Bearer {ada.access}"
+    yield Site(accounts, ada)
+    forget_settings(accounts_core)
+
+
+@pytest.fixture
+def caller(site: Site) -> httpx.AsyncClient:
+    return site.http

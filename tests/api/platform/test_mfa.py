@@ -10,13 +10,9 @@ from pyotp.totp import TOTP
 
 from conclave.identity.assembly import build_identity
 from schema.domain.identity import Principal, PrincipalKind, Role
-from tests.harness.accounts import CHEAP, PASSWORD, Accounts
+from tests.harness.accounts import CHEAP, PASSWORD, Accounts, error
 
 ADA = "ada@example.org"
-
-
-def error(answer) -> tuple[int, str]:
-    return answer.status_code, answer.json()["error_code"]
 
 
 async def test_setting_up_shows_the_secret_and_changes_nothing_yet(accounts: Accounts):

@@ -6,13 +6,9 @@ import asyncio
 
 import pytest
 
-from tests.harness.accounts import OTHER_PASSWORD, PASSWORD, Accounts
+from tests.harness.accounts import OTHER_PASSWORD, PASSWORD, Accounts, error
 
 ADA, BOB, EVE = "ada@example.org", "bob@example.org", "eve@example.org"
-
-
-def error(answer) -> tuple[int, str]:
-    return answer.status_code, answer.json()["error_code"]
 
 
 async def test_a_user_that_is_created_can_sign_in(accounts: Accounts):

@@ -10,6 +10,7 @@ import pytest
 
 from conclave.auditing import AuditLog
 from conclave.db import Database
+from conclave.errands import Errands
 from conclave.events import EventLog
 from conclave.mailbox import Mailbox
 from conclave.workspaces.commands import CreateProject, UpdateProject
@@ -44,13 +45,14 @@ class Desk:
     def __init__(self, db: Database) -> None:
         self.db = db
         self.engine = FakeEngine()
-        self.dispatch = ProjectDispatch(db, Mailbox(), self.engine)
+        self.errands = Errands()
+        dispatch = ProjectDispatch(db, Mailbox(), self.errands, self.engine)
         events = EventLog(Silent())  # pyright: ignore[reportArgumentType]  # poked alone
-        self.projects = ProjectService(db, events, AuditLog(), self.dispatch, AnyUrl())
+        self.projects = ProjectService(db, events, AuditLog(), dispatch, AnyUrl())
 
     async def settle(self, project: Project, status: CheckoutStatus) -> None:
         """Let a checkout have ended."""
-        await until(lambda: not self.dispatch._wakes, what="the wake-ups")
+        await until(lambda: self.errands.is_idle, what="the errands")
         async with self.db.transaction() as tx:
             await ProjectRepository().set_checkout(tx, project.id, status, reason="x")
 
@@ -59,7 +61,7 @@ class Desk:
 async def desk(clean_database: Database, tmp_path: Path) -> AsyncIterator[Desk]:
     desk = Desk(clean_database)
     yield desk
-    await until(lambda: not desk.dispatch._wakes, what="the wake-ups")
+    await until(lambda: desk.errands.is_idle, what="the errands")
 
 
 async def test_of_two_that_take_the_same_source_at_once_one_is_refused(desk: Desk):
@@ -105,7 +107,7 @@ async def test_when_a_change_asks_for_another_checkout(
         expected,
         None if run == 2 else "x",
     )
-    await until(lambda: not desk.dispatch._wakes, what="the wake-ups")
+    await until(lambda: desk.errands.is_idle, what="the errands")
     assert [one.run for one in desk.engine.checkouts] == list(range(1, run + 1))
 
 
