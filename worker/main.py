@@ -69,8 +69,8 @@ async def build_worker(
     """Work until the block ends: one worker of the main queue, one of the queue for tools.
 
     Workflows and model calls share the main one, so that the server can hand a model call over
-    together with the workflow task that asked for it. Tools have slots of their own: what they
-    wait for must not keep models waiting.
+    together with the workflow task that asked for it; so do quick tools. The other tools have slots
+    of their own: what they wait for must not keep models waiting.
     """
     main = Worker(
         client,

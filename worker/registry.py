@@ -20,7 +20,7 @@ WORKFLOWS: Sequence[type] = (
 
 
 def activities_of(parts: WorkerParts) -> list[Callable[..., object]]:
-    """Return the activities of the main queue, bound to their dependencies."""
+    """Return the activities of the main queue, quick tools too, bound to their dependencies."""
     return [
         parts.llm.complete,
         parts.llm.compact,
@@ -33,6 +33,7 @@ def activities_of(parts: WorkerParts) -> list[Callable[..., object]]:
         parts.git.clone,
         parts.git.settle,
         parts.git.remove,
+        parts.tools.execute,
     ]
 
 

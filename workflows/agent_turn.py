@@ -82,9 +82,9 @@ async def _use(tool: ToolRef) -> ExecutionStatus:
         return ExecutionStatus.DENIED
     ran = await workflow.execute_activity(
         names.EXECUTE_TOOL_ACTIVITY,
-        ExecuteInput(execution_id=tool.execution_id, timeout=tool.timeout),
+        ExecuteInput(execution_id=tool.execution_id, timeout=tool.timeout, is_quick=tool.is_quick),
         result_type=ExecuteResult,
-        task_queue=names.TOOLS_QUEUE,
+        task_queue=names.CONCLAVE_QUEUE if tool.is_quick else names.TOOLS_QUEUE,
         start_to_close_timeout=timedelta(seconds=tool.timeout) + policies.TOOL_MARGIN,
         heartbeat_timeout=policies.HEARTBEAT_TIMEOUT,
         retry_policy=policies.TOOL_RETRY,

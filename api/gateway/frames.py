@@ -36,7 +36,7 @@ _FIELDS = {
     EventType.CONVERSATION_CREATED: ("topic", "status"),
     EventType.CONVERSATION_STATUS: ("status",),
     EventType.TURN_STARTED: ("turn", "step", "attempt", "agent_id", "agent_name"),
-    EventType.TOOL_STARTED: ("tool_use_id", "tool_name"),
+    EventType.TOOL_STARTED: ("tool_use_id", "tool_name", "arguments"),
     EventType.TOOL_RESULT: ("tool_use_id", "tool_name", "content", "is_error"),
 }
 """What is passed on of an event's data as it is."""

@@ -162,11 +162,16 @@ class ToolDeskService:
                 effect=one.effect,
                 label=one.tool_name,
                 timeout=self._timeout(one.tool_name),
+                is_quick=self._is_quick(one.tool_name),
                 approval_id=one.approval_id,
                 expires_at=expiries.get(one.approval_id or 0),
             )
             for one in executions
         ]
+
+    def _is_quick(self, name: str) -> bool:
+        tool = self._toolbox.get(name)
+        return tool is not None and tool.is_quick
 
     def _timeout(self, name: str) -> int:
         tool = self._toolbox.get(name)

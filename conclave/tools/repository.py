@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from pydantic import JsonValue
 from sqlalchemy import func, literal, select, text, update
@@ -143,13 +143,15 @@ class ToolRepository:
         )
         return [ToolExecution.model_validate(row) for row in rows.mappings()]
 
-    async def opened(self, tx: Transaction, execution_id: int) -> OpenedExecution | None:
+    async def opened(
+        self, tx: Transaction, execution_id: int, *, lock: bool = True
+    ) -> OpenedExecution | None:
         """Lock a line and read all that decides whether it may run."""
         granted = select(literal(True)).where(
             ToolGrantRow.conversation_id == ToolExecutionRow.conversation_id,
             ToolGrantRow.tool_name == ToolExecutionRow.tool_name,
         )
-        found = await tx.conn.execute(
+        statement = (
             select(
                 *_COLUMNS,
                 ConversationRow.kind,
@@ -169,9 +171,10 @@ class ToolRepository:
             .outerjoin(CircleRow, CircleRow.id == ConversationRow.circle_id)
             .outerjoin(AgentRow, AgentRow.id == ToolExecutionRow.agent_id)
             .where(ToolExecutionRow.id == execution_id)
-            .with_for_update(of=ToolExecutionRow)
         )
-        row = found.mappings().one_or_none()
+        if lock:
+            statement = statement.with_for_update(of=ToolExecutionRow)
+        row = (await tx.conn.execute(statement)).mappings().one_or_none()
         return None if row is None else _opened(row)
 
     async def start(self, tx: Transaction, execution_id: int) -> int:
@@ -187,6 +190,36 @@ class ToolRepository:
             .returning(ToolExecutionRow.attempt)
         )
         return started.scalar_one()
+
+    async def note(
+        self,
+        tx: Transaction,
+        execution_id: int,
+        status: ExecutionStatus,
+        result: str,
+        *,
+        is_error: bool,
+        seconds: float,
+    ) -> ToolExecution | None:
+        """Note a call that was not noted before it ran; None where it is not ready any more."""
+        statement = (
+            update(ToolExecutionRow)
+            .where(
+                ToolExecutionRow.id == execution_id,
+                ToolExecutionRow.status == ExecutionStatus.READY,
+            )
+            .values(
+                status=status,
+                result=result,
+                is_error=is_error,
+                attempt=ToolExecutionRow.attempt + 1,
+                started_at=func.clock_timestamp() - timedelta(seconds=seconds),
+                ended_at=func.clock_timestamp(),
+            )
+            .returning(*_COLUMNS)
+        )
+        row = (await tx.conn.execute(statement)).mappings().one_or_none()
+        return None if row is None else ToolExecution.model_validate(row)
 
     async def close(
         self,

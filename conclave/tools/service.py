@@ -2,12 +2,14 @@
 
 `read` and `idempotent` calls run again after a crash. A `once` call that had been started never
 does: its outcome is unknown, and the agent is told so. An attempt that is not the last one
-commits nothing.
+commits nothing. A glance at files is begun without a note: there is nothing to know of one that
+was cut.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping
 
 from pydantic import JsonValue
@@ -30,6 +32,7 @@ from schema.domain.tools import (
     ExecutionStatus,
     Tool,
     ToolAsker,
+    ToolExecution,
     ToolOutcome,
     ToolPlace,
     ToolVerdict,
@@ -43,6 +46,7 @@ _UNKNOWN = (
     "The outcome of this call is unknown: the worker died while it ran. It was not repeated. "
     "Check whether it took effect before you call it again."
 )
+_LATE = "Another attempt runs this call, or its turn is over."
 _CUT = "\n[cut: {more} characters more. Ask for a part of it.]"
 
 
@@ -51,8 +55,9 @@ class _Started(Shape):
 
     tool: Tool
     asker: ToolAsker
-    arguments: dict[str, JsonValue]
+    line: ToolExecution
     attempt: int
+    """0: not noted."""
     place: ToolPlace
 
 
@@ -79,13 +84,17 @@ class ToolService:
 
         Raises `ExecutionNotFound`, `LateToolAttempt`, and what is retryable of the tool itself.
         """
+        if asked.is_quick:
+            glanced = await self._glance(asked)
+            if glanced is not None:
+                return glanced
         async with self._db.transaction() as tx:
             started = await self._begin(tx, asked.execution_id)
         if isinstance(started, ExecuteResult):
             return started
         try:
             async with asyncio.timeout(asked.timeout):
-                outcome = await self._toolbox.run(started.tool, started.arguments, started.place)
+                outcome = await self._run(started)
         except TimeoutError:
             message = f"The tool did not end within {asked.timeout} s."
             outcome = ToolOutcome(content=message, is_error=True)
@@ -99,6 +108,45 @@ class ToolService:
                 await asyncio.shield(self._cancelled(asked.execution_id, started))
             raise
         return await self._commit(asked.execution_id, started, outcome)
+
+    async def _glance(self, asked: ExecuteInput) -> ExecuteResult | None:
+        """Run a call that only looks at files, and note it when it is over.
+
+        None where the ledger has to be asked step by step: what is no glance, what may not run
+        any more, and what did not go well, which is run again.
+        """
+        async with self._db.autocommit() as tx:
+            opened = await self._ledger.opened(tx, asked.execution_id, lock=False)
+        if opened is None or opened.is_over or opened.execution.status is not ExecutionStatus.READY:
+            return None
+        tool = self._toolbox.get(opened.execution.tool_name)
+        if tool is None or not tool.is_glance or await self._objection(tool, opened) is not None:
+            return None
+        started = _started(tool, opened, attempt=0)
+        begun = time.monotonic()
+        try:
+            async with asyncio.timeout(asked.timeout):
+                outcome = await self._run(started)
+        except (TimeoutError, ConclaveError):
+            return None
+        status = _status_of(outcome)
+        async with self._db.transaction() as tx:
+            noted = await self._ledger.note(
+                tx,
+                asked.execution_id,
+                status,
+                _capped(outcome.content),
+                is_error=outcome.is_error,
+                seconds=time.monotonic() - begun,
+            )
+            if noted is None:
+                raise LateToolAttempt(_LATE)
+            told = [started_event(started.asker, noted), result_event(started.asker, noted)]
+            await self._events.append(tx, told)
+        return ExecuteResult(status=status)
+
+    async def _run(self, started: _Started) -> ToolOutcome:
+        return await self._toolbox.run(started.tool, started.line.arguments, started.place)
 
     async def _begin(self, tx: Transaction, execution_id: int) -> _Started | ExecuteResult:
         opened = await self._ledger.opened(tx, execution_id)
@@ -118,17 +166,7 @@ class ToolService:
         attempt = await self._ledger.start(tx, execution_id)
         if attempt == 1:
             await self._events.append(tx, [started_event(opened.asker, line)])
-        return _Started(
-            tool=tool,
-            asker=opened.asker,
-            arguments=line.arguments,
-            attempt=attempt,
-            place=ToolPlace(
-                conversation_id=line.conversation_id,
-                agent_id=line.agent_id or 0,
-                project_id=opened.project_id,
-            ),
-        )
+        return _started(tool, opened, attempt)
 
     async def _objection(self, tool: Tool, opened: OpenedExecution) -> str | None:
         """Say why a call that was allowed may not run after all: what was judged has changed."""
@@ -161,7 +199,7 @@ class ToolService:
     async def _commit(
         self, execution_id: int, started: _Started, outcome: ToolOutcome
     ) -> ExecuteResult:
-        status = ExecutionStatus.FAILED if outcome.is_error else ExecutionStatus.DONE
+        status = _status_of(outcome)
         async with self._db.transaction() as tx:
             closed = await self._ledger.close(
                 tx,
@@ -172,7 +210,7 @@ class ToolService:
                 attempt=started.attempt,
             )
             if closed is None:
-                raise LateToolAttempt("Another attempt runs this call, or its turn is over.")
+                raise LateToolAttempt(_LATE)
             await self._events.append(tx, [result_event(started.asker, closed)])
         return ExecuteResult(status=status)
 
@@ -240,6 +278,25 @@ class ToolService:
         if approval.tool_execution_id is None:
             return None
         return await self._ledger.opened(tx, approval.tool_execution_id)
+
+
+def _started(tool: Tool, opened: OpenedExecution, attempt: int) -> _Started:
+    line = opened.execution
+    return _Started(
+        tool=tool,
+        asker=opened.asker,
+        line=line,
+        attempt=attempt,
+        place=ToolPlace(
+            conversation_id=line.conversation_id,
+            agent_id=line.agent_id or 0,
+            project_id=opened.project_id,
+        ),
+    )
+
+
+def _status_of(outcome: ToolOutcome) -> ExecutionStatus:
+    return ExecutionStatus.FAILED if outcome.is_error else ExecutionStatus.DONE
 
 
 def _capped(content: str) -> str:

@@ -49,7 +49,8 @@ def denied_event(asker: ToolAsker, executions: Sequence[ToolExecution], reason: 
 
 def started_event(asker: ToolAsker, execution: ToolExecution) -> EventDraft:
     """A call runs."""
-    return tool_event(asker, EventType.TOOL_STARTED, _named(execution))
+    data: dict[str, JsonValue] = {**_named(execution), "arguments": execution.arguments}
+    return tool_event(asker, EventType.TOOL_STARTED, data)
 
 
 def result_event(asker: ToolAsker, execution: ToolExecution) -> EventDraft:

@@ -49,6 +49,8 @@ class Tool(Shape):
     """Changes nothing and sends nothing out: what read-only modes allow."""
     is_dangerous: bool = False
     """Shell, code, deleting, sending: what cautious agents ask for first."""
+    is_quick: bool = False
+    """Works on files of the workspace alone: no process, no network, nothing to wait for."""
     timeout_seconds: int = Field(default=30, ge=1, le=3600)
 
     @property
@@ -56,6 +58,11 @@ class Tool(Shape):
         """Never shell, code or what cannot be repeated: each such call is looked at."""
         risky = {ToolCategory.SHELL, ToolCategory.CODE}
         return self.category not in risky and self.effect is not Effect.ONCE
+
+    @property
+    def is_glance(self) -> bool:
+        """Quick, and without effect: noted once, when it is over."""
+        return self.is_quick and self.effect is Effect.READ
 
 
 class ToolVerdict(StrEnum):

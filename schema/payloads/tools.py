@@ -20,6 +20,8 @@ class ToolRef(BaseModel):
     """The tool's name, for Temporal's UI."""
     timeout: int
     """Seconds the call may take."""
+    is_quick: bool = False
+    """Runs on the queue of the workflow: handed over with the task that asks for it."""
     approval_id: int | None = None
     expires_at: datetime | None = None
 
@@ -29,6 +31,7 @@ class ExecuteInput(BaseModel):
 
     execution_id: int
     timeout: int
+    is_quick: bool = False
 
 
 class ExecuteResult(BaseModel):

@@ -9,13 +9,14 @@ from schema.domain.providers import ProviderName
 
 
 def profile(name: str, model: str, window: int | None = None, **fields: object) -> ProfileAccess:
-    """Return a profile of OpenAI's."""
+    """Return a profile of OpenAI's, which an administrator made."""
     values = {
         "name": name,
         "provider": ProviderName.OPENAI,
         "model": model,
         "api_key": None,
         "base_url": None,
+        "is_url_trusted": True,
         "context_window": window,
         "max_output_tokens": None,
         **fields,

@@ -25,7 +25,8 @@ _TEXT: dict[str, JsonValue] = {
 class TestTools:
     """`look` reads, `keep` is idempotent, `send` is once (it appends a line to `file`).
 
-    `wait` is once and `peek` reads: both take until `held` is set.
+    `wait` is once, `peek` reads and `glimpse` is a quick one that reads: they take until `held` is
+    set.
     """
 
     __test__ = False
@@ -35,7 +36,7 @@ class TestTools:
         default_factory=list[tuple[str, dict[str, JsonValue]]]
     )
     failures: int = 0
-    """How many times `look` cannot answer yet."""
+    """How many times `look` and `glimpse` cannot answer yet."""
     held: asyncio.Event = field(default_factory=asyncio.Event)
     entered: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -59,16 +60,27 @@ class TestTools:
                 BuiltTool(_tool("keep", Effect.IDEMPOTENT), self._keep),
                 BuiltTool(_tool("send", Effect.ONCE, dangerous=True), self._send),
                 BuiltTool(_tool("peek", Effect.READ, reading=True), self._peek),
+                BuiltTool(_tool("glimpse", Effect.READ, reading=True, quick=True), self._glimpse),
                 BuiltTool(_tool("wait", Effect.ONCE, reading=True), self._wait),
             ]
         )
 
     async def _look(self, arguments: Mapping[str, JsonValue], place: ToolPlace) -> ToolOutcome:
         self.calls.append(("look", dict(arguments)))
+        self._fail_as_told()
+        return ToolOutcome(content=f"seen {arguments['text']}")
+
+    async def _glimpse(self, arguments: Mapping[str, JsonValue], place: ToolPlace) -> ToolOutcome:
+        self.calls.append(("glimpse", dict(arguments)))
+        self._fail_as_told()
+        self.entered.set()
+        await self.held.wait()
+        return ToolOutcome(content=f"seen {arguments['text']}")
+
+    def _fail_as_told(self) -> None:
         if self.failures > 0:
             self.failures -= 1
             raise Unavailable("Not yet.")
-        return ToolOutcome(content=f"seen {arguments['text']}")
 
     async def _keep(self, arguments: Mapping[str, JsonValue], place: ToolPlace) -> ToolOutcome:
         self.calls.append(("keep", dict(arguments)))
@@ -92,7 +104,14 @@ class TestTools:
         return ToolOutcome(content="peeked")
 
 
-def _tool(name: str, effect: Effect, *, reading: bool = False, dangerous: bool = False) -> Tool:
+def _tool(
+    name: str,
+    effect: Effect,
+    *,
+    reading: bool = False,
+    dangerous: bool = False,
+    quick: bool = False,
+) -> Tool:
     return Tool(
         name=name,
         description=f"{name}s a text",
@@ -101,5 +120,6 @@ def _tool(name: str, effect: Effect, *, reading: bool = False, dangerous: bool =
         category=ToolCategory.FILES,
         is_reading=reading,
         is_dangerous=dangerous,
+        is_quick=quick,
         timeout_seconds=20,
     )

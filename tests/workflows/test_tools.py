@@ -149,7 +149,7 @@ async def test_the_answers_of_tools_go_back_to_the_model(stack: Stack, tools: Te
     last = stack.model.requests[-1]
     assert tool_messages(last) == ["seen a", "kept", "sent"]
     assert [tool["function"]["name"] for tool in last.body["tools"]] == [
-        "look", "keep", "send", "peek", "wait",
+        "look", "keep", "send", "peek", "glimpse", "wait",
     ]  # fmt: skip
     assert await statuses(stack, talk) == ["done", "done", "done"]
 
@@ -230,14 +230,57 @@ async def test_a_signal_of_temporal_decides_in_local_mode(stack: Stack, tools: T
     assert decided.decided_by_key == "temporal"
 
 
-async def test_a_tool_that_cannot_answer_yet_is_tried_again(stack: Stack, tools: TestTools):
+@pytest.mark.parametrize("tool", ["look", "glimpse"])
+async def test_a_tool_that_cannot_answer_yet_is_tried_again(
+    stack: Stack, tools: TestTools, tool: str
+):
     talk = await chat(stack)
     tools.failures = 2
-    script(stack, calls(("look", "a")), Reply(text="done"))
+    tools.held.set()
+    script(stack, calls((tool, "a")), Reply(text="done"))
     await say(stack, talk)
     await completed(stack, talk)
     assert len(tools.calls) == 3
     assert tool_messages(stack.model.requests[-1]) == ["seen a"]
+
+
+async def test_a_glance_is_told_as_begun_and_over_with_the_time_it_took(
+    stack: Stack, tools: TestTools
+):
+    talk = await chat(stack)
+    script(stack, calls(("glimpse", "a")), Reply(text="done"))
+    await say(stack, talk)
+    await until(tools.entered.is_set, what="the tool to start")
+    assert await statuses(stack, talk) == ["ready"]
+    tools.held.set()
+    found = await completed(stack, talk)
+    told = [one for one in found if one.type in {EventType.TOOL_STARTED, EventType.TOOL_RESULT}]
+    assert [one.type for one in told] == [EventType.TOOL_STARTED, EventType.TOOL_RESULT]
+    assert told[0].data["arguments"] == {"text": "a"}
+    async with stack.core.db.transaction() as tx:
+        rows = await tx.conn.execute(
+            select(
+                ToolExecutionRow.attempt, ToolExecutionRow.started_at, ToolExecutionRow.ended_at
+            ).where(ToolExecutionRow.conversation_id == talk.id)
+        )
+    [(attempt, begun, over)] = rows.all()
+    assert attempt == 1
+    assert begun
+    assert over
+    assert begun < over
+
+
+async def test_a_glance_under_rules_that_have_changed_is_refused(stack: Stack, tools: TestTools):
+    await mode(stack, PermissionMode.INTERACTIVE)
+    talk = await chat(stack)
+    script(stack, calls(("glimpse", "x")), Reply(text="done"))
+    await say(stack, talk)
+    [approval] = await pending(stack, talk)
+    await mode(stack, PermissionMode.INTERACTIVE, glimpse="deny")
+    await stack.core.approvals.decide(approval.id, Decide(approve=True), LOCAL_PRINCIPAL)
+    await completed(stack, talk)
+    assert tools.calls == []
+    assert "void" in tool_messages(stack.model.requests[-1])[0]
 
 
 async def test_calls_that_cannot_run_are_answered(stack: Stack, tools: TestTools):
@@ -280,12 +323,13 @@ async def test_a_turn_takes_so_many_steps_and_no_more(stack: Stack, tools: TestT
     assert len(tools.calls) == 24
 
 
+@pytest.mark.parametrize("tool", ["wait", "glimpse"])
 async def test_a_cancel_stops_the_turn_its_tools_and_what_it_asks_for(
-    stack: Stack, tools: TestTools
+    stack: Stack, tools: TestTools, tool: str
 ):
-    await mode(stack, PermissionMode.INTERACTIVE, wait="allow")
+    await mode(stack, PermissionMode.INTERACTIVE, **{tool: "allow"})
     talk = await chat(stack)
-    script(stack, calls(("wait", "long"), ("send", "x")))
+    script(stack, calls((tool, "long"), ("send", "x")))
     await say(stack, talk)
     [approval] = await pending(stack, talk)
     await until(tools.entered.is_set, what="the tool to start")

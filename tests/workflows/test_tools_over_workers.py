@@ -17,6 +17,7 @@ from conclave.crypto import new_key
 from conclave.settings import Settings
 from schema.domain.permissions import PermissionMode
 from schema.domain.providers import ProviderName
+from tests.conftest import Apart
 from tests.fakes.model_server import ModelServer, Received, Reply
 from tests.fakes.toolbox import TestTools
 from tests.harness.chats import open_chat, say, set_mode, turn_ended
@@ -38,15 +39,15 @@ class Relay:
 
 @pytest.fixture
 async def relay(
-    postgres_url: str, temporal_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    apart: Apart, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Relay]:
     monkeypatch.setattr(worker_main, "_GRACEFUL_SECONDS", 0.1)
     tools = TestTools(tmp_path / "sent.txt")
     async with ModelServer() as model:
         settings = Settings.model_validate(
             {
-                "database_url": postgres_url,
-                "temporal_address": temporal_address,
+                "database_url": apart.postgres_url,
+                "temporal_address": apart.temporal_address,
                 "encryption_key": new_key(),
             }
         )
@@ -67,7 +68,11 @@ async def relay(
 
 @pytest.mark.parametrize(
     ("tool", "status", "told"),
-    [("wait", "unknown", "outcome of this call is unknown"), ("peek", "done", "peeked")],
+    [
+        ("wait", "unknown", "outcome of this call is unknown"),
+        ("peek", "done", "peeked"),
+        ("glimpse", "done", "seen x"),
+    ],
 )
 async def test_a_call_cut_by_a_stopping_worker_is_not_taken_for_cancelled(
     relay: Relay, tool: str, status: str, told: str

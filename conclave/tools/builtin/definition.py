@@ -42,6 +42,7 @@ def define(
     timeout_seconds: int,
     is_reading: bool = False,
     is_dangerous: bool = False,
+    is_quick: bool = False,
 ) -> BuiltTool:
     """Return a tool whose failures, where another try cannot help, are answers to the model."""
 
@@ -64,6 +65,7 @@ def define(
         category=category,
         is_reading=is_reading,
         is_dangerous=is_dangerous,
+        is_quick=is_quick,
         timeout_seconds=timeout_seconds,
     )
     return BuiltTool(tool, answered)

@@ -144,6 +144,7 @@ class FileTools:
                 effect=Effect.READ,
                 category=ToolCategory.FILES,
                 timeout_seconds=_SECONDS,
+                is_quick=True,
                 is_reading=True,
             ),
             define(
@@ -154,6 +155,7 @@ class FileTools:
                 effect=Effect.READ,
                 category=ToolCategory.FILES,
                 timeout_seconds=_SECONDS,
+                is_quick=True,
                 is_reading=True,
             ),
         ]
@@ -169,6 +171,7 @@ class FileTools:
                 effect=Effect.IDEMPOTENT,
                 category=ToolCategory.FILES,
                 timeout_seconds=_SECONDS,
+                is_quick=True,
             ),
             define(
                 "edit_file",
@@ -179,6 +182,7 @@ class FileTools:
                 effect=Effect.IDEMPOTENT,
                 category=ToolCategory.FILES,
                 timeout_seconds=_SECONDS,
+                is_quick=True,
             ),
             define(
                 "apply_patch",

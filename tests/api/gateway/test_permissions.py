@@ -8,7 +8,7 @@ import pytest
 
 from tests.api.gateway.conftest import Desk
 
-TOOLS = ["keep", "look", "peek", "send", "wait"]
+TOOLS = ["glimpse", "keep", "look", "peek", "send", "wait"]
 
 
 async def test_permissions_are_read_by_users_and_changed_by_admins(desk: Desk):
