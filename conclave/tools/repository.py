@@ -7,11 +7,20 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from pydantic import JsonValue
-from sqlalchemy import func, literal, select, text, update
+from sqlalchemy import func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.engine import RowMapping
 
 from conclave.db import Transaction
+from conclave.tools.ledger_statements import (
+    CLOSED,
+    COLUMNS,
+    NOTED,
+    OPEN,
+    OPENED,
+    OPENED_AND_LOCKED,
+    STARTED,
+)
 from schema.domain.agents import AgentConfig
 from schema.domain.base import Shape
 from schema.domain.permissions import Permissions
@@ -23,38 +32,10 @@ from schema.domain.tools import (
     ToolExecution,
     ToolVerdict,
 )
-from schema.tables.agents import AgentRow
-from schema.tables.circles import CircleRow
-from schema.tables.conversations import ConversationRow
 from schema.tables.settings import SettingRow
 from schema.tables.tools import ApprovalRow, ToolExecutionRow, ToolGrantRow
 
 _PERMISSIONS_KEY = "permissions.chat"
-_OPEN = (ExecutionStatus.WAITING, ExecutionStatus.READY, ExecutionStatus.RUNNING)
-_COLUMNS = (
-    ToolExecutionRow.id,
-    ToolExecutionRow.conversation_id,
-    ToolExecutionRow.execution,
-    ToolExecutionRow.turn,
-    ToolExecutionRow.step,
-    ToolExecutionRow.position,
-    ToolExecutionRow.tool_use_id,
-    ToolExecutionRow.tool_name,
-    ToolExecutionRow.arguments,
-    ToolExecutionRow.effect,
-    ToolExecutionRow.verdict,
-    ToolExecutionRow.rule,
-    ToolExecutionRow.binding,
-    ToolExecutionRow.status,
-    ToolExecutionRow.approval_id,
-    ToolExecutionRow.agent_id,
-    ToolExecutionRow.attempt,
-    ToolExecutionRow.result,
-    ToolExecutionRow.is_error,
-    ToolExecutionRow.created_at,
-    ToolExecutionRow.started_at,
-    ToolExecutionRow.ended_at,
-)
 
 _INSERT = text(
     """
@@ -119,7 +100,7 @@ class ToolRepository:
     async def of_step(self, tx: Transaction, place: StepPlace) -> list[ToolExecution]:
         """Return the calls of a step, in their order."""
         rows = await tx.conn.execute(
-            select(*_COLUMNS)
+            select(*COLUMNS)
             .where(
                 ToolExecutionRow.conversation_id == place.conversation_id,
                 ToolExecutionRow.execution == place.execution,
@@ -133,10 +114,10 @@ class ToolRepository:
     async def open_of(self, tx: Transaction, conversation_id: int) -> list[ToolExecution]:
         """Lock and return the conversation's calls that are not over."""
         rows = await tx.conn.execute(
-            select(*_COLUMNS)
+            select(*COLUMNS)
             .where(
                 ToolExecutionRow.conversation_id == conversation_id,
-                ToolExecutionRow.status.in_(_OPEN),
+                ToolExecutionRow.status.in_(OPEN),
             )
             .order_by(ToolExecutionRow.id)
             .with_for_update()
@@ -147,48 +128,14 @@ class ToolRepository:
         self, tx: Transaction, execution_id: int, *, lock: bool = True
     ) -> OpenedExecution | None:
         """Lock a line and read all that decides whether it may run."""
-        granted = select(literal(True)).where(
-            ToolGrantRow.conversation_id == ToolExecutionRow.conversation_id,
-            ToolGrantRow.tool_name == ToolExecutionRow.tool_name,
-        )
-        statement = (
-            select(
-                *_COLUMNS,
-                ConversationRow.kind,
-                ConversationRow.owner,
-                ConversationRow.circle_id,
-                ConversationRow.project_id,
-                ConversationRow.permissions,
-                ConversationRow.final,
-                ConversationRow.execution.label("present_execution"),
-                CircleRow.config.label("circle_config"),
-                AgentRow.name.label("agent_name"),
-                AgentRow.config.label("agent_config"),
-                granted.exists().label("is_granted"),
-            )
-            .select_from(ToolExecutionRow)
-            .join(ConversationRow, ConversationRow.id == ToolExecutionRow.conversation_id)
-            .outerjoin(CircleRow, CircleRow.id == ConversationRow.circle_id)
-            .outerjoin(AgentRow, AgentRow.id == ToolExecutionRow.agent_id)
-            .where(ToolExecutionRow.id == execution_id)
-        )
-        if lock:
-            statement = statement.with_for_update(of=ToolExecutionRow)
-        row = (await tx.conn.execute(statement)).mappings().one_or_none()
+        statement = OPENED_AND_LOCKED if lock else OPENED
+        found = await tx.conn.execute(statement, {"id_": execution_id})
+        row = found.mappings().one_or_none()
         return None if row is None else _opened(row)
 
     async def start(self, tx: Transaction, execution_id: int) -> int:
         """Note that an attempt runs; return its number, which fences the commit."""
-        started = await tx.conn.execute(
-            update(ToolExecutionRow)
-            .where(ToolExecutionRow.id == execution_id)
-            .values(
-                status=ExecutionStatus.RUNNING,
-                attempt=ToolExecutionRow.attempt + 1,
-                started_at=func.coalesce(ToolExecutionRow.started_at, func.clock_timestamp()),
-            )
-            .returning(ToolExecutionRow.attempt)
-        )
+        started = await tx.conn.execute(STARTED, {"id_": execution_id})
         return started.scalar_one()
 
     async def note(
@@ -199,26 +146,11 @@ class ToolRepository:
         result: str,
         *,
         is_error: bool,
-        seconds: float,
+        took: timedelta,
     ) -> ToolExecution | None:
         """Note a call that was not noted before it ran; None where it is not ready any more."""
-        statement = (
-            update(ToolExecutionRow)
-            .where(
-                ToolExecutionRow.id == execution_id,
-                ToolExecutionRow.status == ExecutionStatus.READY,
-            )
-            .values(
-                status=status,
-                result=result,
-                is_error=is_error,
-                attempt=ToolExecutionRow.attempt + 1,
-                started_at=func.clock_timestamp() - timedelta(seconds=seconds),
-                ended_at=func.clock_timestamp(),
-            )
-            .returning(*_COLUMNS)
-        )
-        row = (await tx.conn.execute(statement)).mappings().one_or_none()
+        values = {**_answer(execution_id, status, result, is_error), "took_": took}
+        row = (await tx.conn.execute(NOTED, values)).mappings().one_or_none()
         return None if row is None else ToolExecution.model_validate(row)
 
     async def close(
@@ -232,16 +164,8 @@ class ToolRepository:
         attempt: int | None = None,
     ) -> ToolExecution | None:
         """End a line; None where it is over already, or another attempt runs."""
-        fence = literal(True) if attempt is None else ToolExecutionRow.attempt == attempt
-        statement = (
-            update(ToolExecutionRow)
-            .where(ToolExecutionRow.id == execution_id, ToolExecutionRow.status.in_(_OPEN), fence)
-            .values(
-                status=status, result=result, is_error=is_error, ended_at=func.clock_timestamp()
-            )
-            .returning(*_COLUMNS)
-        )
-        row = (await tx.conn.execute(statement)).mappings().one_or_none()
+        values = {**_answer(execution_id, status, result, is_error), "attempt_": attempt}
+        row = (await tx.conn.execute(CLOSED, values)).mappings().one_or_none()
         return None if row is None else ToolExecution.model_validate(row)
 
     async def approve(
@@ -308,6 +232,17 @@ class ToolRepository:
                 set_={"value": value, "updated_at": func.clock_timestamp()},
             )
         )
+
+
+def _answer(
+    execution_id: int, status: ExecutionStatus, result: str, is_error: bool
+) -> dict[str, object]:
+    return {
+        "id_": execution_id,
+        "status_": status.value,
+        "result_": result,
+        "is_error_": is_error,
+    }
 
 
 def _opened(row: RowMapping) -> OpenedExecution:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 
 from pydantic import JsonValue
 
@@ -137,7 +138,7 @@ class ToolService:
                 status,
                 _capped(outcome.content),
                 is_error=outcome.is_error,
-                seconds=time.monotonic() - begun,
+                took=timedelta(seconds=time.monotonic() - begun),
             )
             if noted is None:
                 raise LateToolAttempt(_LATE)
