@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from sqlalchemy import text
+from sqlalchemy import TextClause, text
 from sqlalchemy.engine import RowMapping
 
 from conclave.db import Transaction
@@ -28,25 +28,42 @@ _COLUMNS = """
 
 # One round trip: the counters are raised in name order, so that writers cannot deadlock, and
 # `behind` (how many drafts of the stream follow) turns a counter's new value into each seq.
-_APPEND = text(
-    """
-    WITH drafts AS MATERIALIZED (
-        SELECT * FROM jsonb_to_recordset(CAST(:drafts AS jsonb)) AS draft(
-            place int, behind int, stream text, type text, data jsonb,
-            conversation_id bigint, circle_id bigint, agent_id bigint, owner text
-        )
-    ), raised AS (
-        INSERT INTO streams AS held (name, last_seq)
-        SELECT stream, count(*) FROM drafts GROUP BY stream ORDER BY stream
-        ON CONFLICT (name) DO UPDATE SET last_seq = held.last_seq + excluded.last_seq
-        RETURNING name, last_seq
+_DRAFTS = """
+    SELECT * FROM jsonb_to_recordset(CAST(:drafts AS jsonb)) AS draft(
+        place int, behind int, stream text, type text, data jsonb,
+        conversation_id bigint, circle_id bigint, agent_id bigint, owner text
     )
+"""
+_RAISED = """
+    INSERT INTO streams AS held (name, last_seq)
+    SELECT stream, count(*) FROM drafts GROUP BY stream ORDER BY stream
+    ON CONFLICT (name) DO UPDATE SET last_seq = held.last_seq + excluded.last_seq
+    RETURNING name, last_seq
+"""
+_STORED = """
     INSERT INTO events (stream, seq, type, data, conversation_id, circle_id, agent_id, owner)
     SELECT stream, last_seq - behind, type, data, conversation_id, circle_id, agent_id, owner
     FROM drafts JOIN raised ON raised.name = drafts.stream
     ORDER BY place
+"""
+_APPEND = text(f"WITH drafts AS MATERIALIZED ({_DRAFTS}), raised AS ({_RAISED}) {_STORED}")
+
+
+def telling(change: str) -> TextClause:
+    """Return a statement that changes something and, where it did, stores events: one round trip.
+
+    `change` is an UPDATE, INSERT or DELETE that returns a row where it changed something. For
+    `EventLog.change`.
     """
-)
+    return text(
+        f"""
+        WITH changed AS ({change}),
+            drafts AS MATERIALIZED ({_DRAFTS} WHERE EXISTS (SELECT FROM changed)),
+            raised AS ({_RAISED}), stored AS ({_STORED})
+        SELECT * FROM changed
+        """
+    )
+
 
 _OF_STREAM = text(
     f"""
@@ -100,6 +117,23 @@ class EventLog:
             if draft.type is EventType.MESSAGE_CREATED and draft.conversation_id is not None:
                 self._bus.flush(draft.conversation_id)
         self.tell_after_commit(tx)
+
+    async def change(
+        self,
+        tx: Transaction,
+        statement: TextClause,
+        values: Mapping[str, object],
+        drafts: Sequence[EventDraft],
+    ) -> RowMapping | None:
+        """Run a statement of `telling`; return the row that it changed, None where it did not.
+
+        Locks as `append` does: in a transaction this comes last, or alone with `autocommit`.
+        """
+        given = {**values, "drafts": json.dumps(_numbered(drafts))}
+        row = (await tx.conn.execute(statement, given)).mappings().one_or_none()
+        if row is not None and drafts:
+            self.tell_after_commit(tx)
+        return row
 
     def tell_after_commit(self, tx: Transaction) -> None:
         """Tell watchers after the commit that there is something to read."""

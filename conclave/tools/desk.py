@@ -89,9 +89,7 @@ class ToolDeskService:
         for execution in await self._ledger.open_of(tx, conversation_id):
             ran = execution.status is ExecutionStatus.RUNNING and execution.effect is Effect.ONCE
             note = " It had been started: whether it took effect is not known." if ran else ""
-            await self._ledger.close(
-                tx, execution.id, ExecutionStatus.CANCELLED, reason + note, is_error=True
-            )
+            await self._ledger.cancel(tx, execution.id, reason + note)
 
     def _judge(
         self,

@@ -2,21 +2,9 @@
 
 from __future__ import annotations
 
-from sqlalchemy import (
-    BigInteger,
-    Boolean,
-    Integer,
-    Interval,
-    String,
-    Text,
-    bindparam,
-    func,
-    literal,
-    or_,
-    select,
-    update,
-)
+from sqlalchemy import BigInteger, bindparam, literal, select
 
+from conclave.events import telling
 from schema.domain.tools import ExecutionStatus
 from schema.tables.agents import AgentRow
 from schema.tables.circles import CircleRow
@@ -50,13 +38,6 @@ COLUMNS = (
 )
 
 _line = ToolExecutionRow.id == bindparam("id_", type_=BigInteger)
-_answer = {
-    "status": bindparam("status_", type_=String),
-    "result": bindparam("result_", type_=Text),
-    "is_error": bindparam("is_error_", type_=Boolean),
-    "ended_at": func.clock_timestamp(),
-}
-
 OPENED = (
     select(
         *COLUMNS,
@@ -88,41 +69,38 @@ OPENED = (
 
 OPENED_AND_LOCKED = OPENED.with_for_update(of=ToolExecutionRow)
 
-STARTED = (
-    update(ToolExecutionRow)
-    .where(_line)
-    .values(
-        status=ExecutionStatus.RUNNING,
-        attempt=ToolExecutionRow.attempt + 1,
-        started_at=func.coalesce(ToolExecutionRow.started_at, func.clock_timestamp()),
-    )
-    .returning(ToolExecutionRow.attempt)
-)
-"""Another attempt runs."""
+_OPEN_SQL = ", ".join(f"'{status}'" for status in OPEN)
 
-CLOSED = (
-    update(ToolExecutionRow)
-    .where(
-        _line,
-        ToolExecutionRow.status.in_(OPEN),
-        or_(
-            bindparam("attempt_", type_=Integer).is_(None),
-            ToolExecutionRow.attempt == bindparam("attempt_", type_=Integer),
-        ),
-    )
-    .values(**_answer)
-    .returning(*COLUMNS)
+STARTED = telling(
+    f"""
+    UPDATE tool_executions
+    SET status = '{ExecutionStatus.RUNNING}', attempt = attempt + 1,
+        started_at = coalesce(started_at, clock_timestamp())
+    WHERE id = :id AND attempt = :attempt
+        AND status IN ('{ExecutionStatus.READY}', '{ExecutionStatus.RUNNING}')
+    RETURNING attempt
+    """
+)
+"""Another attempt runs, unless one that was not looked at does."""
+
+CLOSED = telling(
+    f"""
+    UPDATE tool_executions
+    SET status = :status, result = :result, is_error = :is_error, ended_at = clock_timestamp()
+    WHERE id = :id AND attempt = :attempt AND status IN ({_OPEN_SQL})
+    RETURNING id
+    """
 )
 """A line that is not over ends, if it is still the given attempt's."""
 
-NOTED = (
-    update(ToolExecutionRow)
-    .where(_line, ToolExecutionRow.status == ExecutionStatus.READY)
-    .values(
-        **_answer,
-        attempt=ToolExecutionRow.attempt + 1,
-        started_at=func.clock_timestamp() - bindparam("took_", type_=Interval),
-    )
-    .returning(*COLUMNS)
+NOTED = telling(
+    f"""
+    UPDATE tool_executions
+    SET status = :status, result = :result, is_error = :is_error, attempt = attempt + 1,
+        started_at = clock_timestamp() - make_interval(secs => :seconds),
+        ended_at = clock_timestamp()
+    WHERE id = :id AND status = '{ExecutionStatus.READY}'
+    RETURNING id
+    """
 )
 """A line ends that was not noted as running."""

@@ -4,31 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from pydantic import JsonValue
 from sqlalchemy import func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.engine import RowMapping
 
 from conclave.db import Transaction
-from conclave.tools.ledger_statements import (
-    CLOSED,
-    COLUMNS,
-    NOTED,
-    OPEN,
-    OPENED,
-    OPENED_AND_LOCKED,
-    STARTED,
-)
-from schema.domain.agents import AgentConfig
+from conclave.tools.ledger_statements import COLUMNS, OPEN
 from schema.domain.base import Shape
 from schema.domain.permissions import Permissions
 from schema.domain.tools import (
     Effect,
     ExecutionStatus,
     StepPlace,
-    ToolAsker,
     ToolExecution,
     ToolVerdict,
 )
@@ -67,17 +56,6 @@ class JudgedCall(Shape):
     status: ExecutionStatus
     result: str | None = None
     is_error: bool = False
-
-
-class OpenedExecution(Shape):
-    """A line of the ledger with all that decides whether it may run."""
-
-    execution: ToolExecution
-    asker: ToolAsker
-    project_id: int | None
-    is_granted: bool
-    is_over: bool
-    """The conversation was ended, or a later run owns it."""
 
 
 class ToolRepository:
@@ -124,49 +102,18 @@ class ToolRepository:
         )
         return [ToolExecution.model_validate(row) for row in rows.mappings()]
 
-    async def opened(
-        self, tx: Transaction, execution_id: int, *, lock: bool = True
-    ) -> OpenedExecution | None:
-        """Lock a line and read all that decides whether it may run."""
-        statement = OPENED_AND_LOCKED if lock else OPENED
-        found = await tx.conn.execute(statement, {"id_": execution_id})
-        row = found.mappings().one_or_none()
-        return None if row is None else _opened(row)
-
-    async def start(self, tx: Transaction, execution_id: int) -> int:
-        """Note that an attempt runs; return its number, which fences the commit."""
-        started = await tx.conn.execute(STARTED, {"id_": execution_id})
-        return started.scalar_one()
-
-    async def note(
-        self,
-        tx: Transaction,
-        execution_id: int,
-        status: ExecutionStatus,
-        result: str,
-        *,
-        is_error: bool,
-        took: timedelta,
-    ) -> ToolExecution | None:
-        """Note a call that was not noted before it ran; None where it is not ready any more."""
-        values = {**_answer(execution_id, status, result, is_error), "took_": took}
-        row = (await tx.conn.execute(NOTED, values)).mappings().one_or_none()
-        return None if row is None else ToolExecution.model_validate(row)
-
-    async def close(
-        self,
-        tx: Transaction,
-        execution_id: int,
-        status: ExecutionStatus,
-        result: str,
-        *,
-        is_error: bool,
-        attempt: int | None = None,
-    ) -> ToolExecution | None:
-        """End a line; None where it is over already, or another attempt runs."""
-        values = {**_answer(execution_id, status, result, is_error), "attempt_": attempt}
-        row = (await tx.conn.execute(CLOSED, values)).mappings().one_or_none()
-        return None if row is None else ToolExecution.model_validate(row)
+    async def cancel(self, tx: Transaction, execution_id: int, reason: str) -> None:
+        """End a line that the caller has locked."""
+        await tx.conn.execute(
+            update(ToolExecutionRow)
+            .where(ToolExecutionRow.id == execution_id)
+            .values(
+                status=ExecutionStatus.CANCELLED,
+                result=reason,
+                is_error=True,
+                ended_at=func.clock_timestamp(),
+            )
+        )
 
     async def approve(
         self, tx: Transaction, execution_id: int, arguments: Mapping[str, JsonValue], binding: str
@@ -232,35 +179,3 @@ class ToolRepository:
                 set_={"value": value, "updated_at": func.clock_timestamp()},
             )
         )
-
-
-def _answer(
-    execution_id: int, status: ExecutionStatus, result: str, is_error: bool
-) -> dict[str, object]:
-    return {
-        "id_": execution_id,
-        "status_": status.value,
-        "result_": result,
-        "is_error_": is_error,
-    }
-
-
-def _opened(row: RowMapping) -> OpenedExecution:
-    execution = ToolExecution.model_validate(row)
-    return OpenedExecution(
-        execution=execution,
-        asker=ToolAsker.of(
-            conversation_id=execution.conversation_id,
-            kind=row["kind"],
-            owner=row["owner"],
-            circle_id=row["circle_id"],
-            circle_config=row["circle_config"],
-            agent_id=execution.agent_id or 0,
-            agent_name=row["agent_name"] or "",
-            config=AgentConfig.model_validate(row["agent_config"] or {}),
-            tightened=row["permissions"],
-        ),
-        project_id=row["project_id"],
-        is_granted=row["is_granted"],
-        is_over=row["final"] or row["present_execution"] != execution.execution,
-    )

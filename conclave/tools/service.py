@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from datetime import timedelta
 
 from pydantic import JsonValue
 
@@ -22,9 +21,9 @@ from conclave.ports.tools import Toolbox
 from conclave.tools import policy
 from conclave.tools.arguments import BadArguments, check
 from conclave.tools.errors import ExecutionNotFound, LateToolAttempt
+from conclave.tools.ledger import OpenedExecution, ToolLedger
 from conclave.tools.permissions import PermissionService
-from conclave.tools.repository import OpenedExecution, ToolRepository
-from conclave.tools.telling import denied_event, result_event, started_event
+from conclave.tools.repository import ToolRepository
 from schema.domain.approvals import Approval, ApprovalStatus
 from schema.domain.base import Shape
 from schema.domain.tools import (
@@ -32,8 +31,6 @@ from schema.domain.tools import (
     Effect,
     ExecutionStatus,
     Tool,
-    ToolAsker,
-    ToolExecution,
     ToolOutcome,
     ToolPlace,
     ToolVerdict,
@@ -43,6 +40,7 @@ from schema.payloads.tools import ExecuteInput, ExecuteResult
 MOST_CHARACTERS = 60_000
 """Of a result, as it is stored and sent to the model."""
 TRIES = 5
+_LOOKS = 3
 _UNKNOWN = (
     "The outcome of this call is unknown: the worker died while it ran. It was not repeated. "
     "Check whether it took effect before you call it again."
@@ -55,11 +53,8 @@ class _Started(Shape):
     """A call that may run now."""
 
     tool: Tool
-    asker: ToolAsker
-    line: ToolExecution
+    opened: OpenedExecution
     attempt: int
-    """0: not noted."""
-    place: ToolPlace
 
 
 class ToolService:
@@ -69,10 +64,10 @@ class ToolService:
         self, db: Database, events: EventLog, toolbox: Toolbox, permissions: PermissionService
     ) -> None:
         self._db = db
-        self._events = events
         self._toolbox = toolbox
         self._permissions = permissions
-        self._ledger = ToolRepository()
+        self._ledger = ToolLedger(events)
+        self._repository = ToolRepository()
 
     async def execute(
         self, asked: ExecuteInput, *, cancel_is_asked: Callable[[], bool] = lambda: True
@@ -89,16 +84,11 @@ class ToolService:
             glanced = await self._glance(asked)
             if glanced is not None:
                 return glanced
-        async with self._db.transaction() as tx:
-            started = await self._begin(tx, asked.execution_id)
+        started = await self._begin(asked.execution_id)
         if isinstance(started, ExecuteResult):
             return started
         try:
-            async with asyncio.timeout(asked.timeout):
-                outcome = await self._run(started)
-        except TimeoutError:
-            message = f"The tool did not end within {asked.timeout} s."
-            outcome = ToolOutcome(content=message, is_error=True)
+            outcome = await self._outcome(started.tool, started.opened, asked.timeout)
         except ConclaveError as error:
             again = error.retryable and started.tool.effect is not Effect.ONCE
             if again and started.attempt < TRIES:
@@ -108,66 +98,84 @@ class ToolService:
             if cancel_is_asked():
                 await asyncio.shield(self._cancelled(asked.execution_id, started))
             raise
-        return await self._commit(asked.execution_id, started, outcome)
+        async with self._db.autocommit() as tx:
+            status = await self._ledger.close(tx, started.opened, _capped(outcome), started.attempt)
+        return _in_time(status)
 
     async def _glance(self, asked: ExecuteInput) -> ExecuteResult | None:
         """Run a call that only looks at files, and note it when it is over.
 
         None where the ledger has to be asked step by step: what is no glance, what may not run
-        any more, and what did not go well, which is run again.
+        any more, and what cannot answer yet, which is tried again.
         """
-        async with self._db.autocommit() as tx:
-            opened = await self._ledger.opened(tx, asked.execution_id, lock=False)
-        if opened is None or opened.is_over or opened.execution.status is not ExecutionStatus.READY:
+        opened = await self._read(asked.execution_id)
+        if opened.is_over or opened.execution.status is not ExecutionStatus.READY:
             return None
         tool = self._toolbox.get(opened.execution.tool_name)
         if tool is None or not tool.is_glance or await self._objection(tool, opened) is not None:
             return None
-        started = _started(tool, opened, attempt=0)
         begun = time.monotonic()
         try:
-            async with asyncio.timeout(asked.timeout):
-                outcome = await self._run(started)
-        except (TimeoutError, ConclaveError):
+            outcome = await self._outcome(tool, opened, asked.timeout)
+        except ConclaveError:
             return None
-        status = _status_of(outcome)
-        async with self._db.transaction() as tx:
-            noted = await self._ledger.note(
-                tx,
-                asked.execution_id,
-                status,
-                _capped(outcome.content),
-                is_error=outcome.is_error,
-                took=timedelta(seconds=time.monotonic() - begun),
-            )
-            if noted is None:
-                raise LateToolAttempt(_LATE)
-            told = [started_event(started.asker, noted), result_event(started.asker, noted)]
-            await self._events.append(tx, told)
-        return ExecuteResult(status=status)
+        took = time.monotonic() - begun
+        async with self._db.autocommit() as tx:
+            status = await self._ledger.note(tx, opened, _capped(outcome), took)
+        return _in_time(status)
 
-    async def _run(self, started: _Started) -> ToolOutcome:
-        return await self._toolbox.run(started.tool, started.line.arguments, started.place)
+    async def _outcome(self, tool: Tool, opened: OpenedExecution, timeout: int) -> ToolOutcome:
+        """Run the tool, so many seconds at most. Raises what the tool raises."""
+        line = opened.execution
+        place = ToolPlace(
+            conversation_id=line.conversation_id,
+            agent_id=line.agent_id or 0,
+            project_id=opened.project_id,
+        )
+        try:
+            async with asyncio.timeout(timeout):
+                return await self._toolbox.run(tool, line.arguments, place)
+        except TimeoutError:
+            message = f"The tool did not end within {timeout} s."
+            return ToolOutcome(content=message, is_error=True)
 
-    async def _begin(self, tx: Transaction, execution_id: int) -> _Started | ExecuteResult:
-        opened = await self._ledger.opened(tx, execution_id)
+    async def _begin(self, execution_id: int) -> _Started | ExecuteResult:
+        """Note that a call runs, or say how it ended; looks again where others were quicker."""
+        for _ in range(_LOOKS):
+            opened = await self._read(execution_id)
+            tool = self._toolbox.get(opened.execution.tool_name)
+            if opened.execution.status in FINAL:
+                return ExecuteResult(status=opened.execution.status)
+            refused = await self._ending(tool, opened)
+            async with self._db.autocommit() as tx:
+                if refused is not None:
+                    status = await self._ledger.refuse(tx, opened, *refused)
+                    if status is not None:
+                        return ExecuteResult(status=status)
+                elif tool is not None:
+                    attempt = await self._ledger.start(tx, opened)
+                    if attempt is not None:
+                        return _Started(tool=tool, opened=opened, attempt=attempt)
+        raise LateToolAttempt(_LATE)
+
+    async def _read(self, execution_id: int) -> OpenedExecution:
+        async with self._db.autocommit() as tx:
+            opened = await self._ledger.opened(tx, execution_id)
         if opened is None:
             raise ExecutionNotFound(execution_id)
+        return opened
+
+    async def _ending(
+        self, tool: Tool | None, opened: OpenedExecution
+    ) -> tuple[ExecutionStatus, str] | None:
+        """Say how and why a call that is not over ends without running."""
         line = opened.execution
-        if line.status in FINAL:
-            return ExecuteResult(status=line.status)
         if opened.is_over:
-            return await self._close(tx, opened, ExecutionStatus.CANCELLED, "The turn is over.")
+            return ExecutionStatus.CANCELLED, "The turn is over."
         if line.status is ExecutionStatus.RUNNING and line.effect is Effect.ONCE:
-            return await self._close(tx, opened, ExecutionStatus.UNKNOWN, _UNKNOWN)
-        tool = self._toolbox.get(line.tool_name)
+            return ExecutionStatus.UNKNOWN, _UNKNOWN
         objection = "The tool is gone." if tool is None else await self._objection(tool, opened)
-        if tool is None or objection is not None:
-            return await self._close(tx, opened, ExecutionStatus.DENIED, objection or "")
-        attempt = await self._ledger.start(tx, execution_id)
-        if attempt == 1:
-            await self._events.append(tx, [started_event(opened.asker, line)])
-        return _started(tool, opened, attempt)
+        return None if objection is None else (ExecutionStatus.DENIED, objection)
 
     async def _objection(self, tool: Tool, opened: OpenedExecution) -> str | None:
         """Say why a call that was allowed may not run after all: what was judged has changed."""
@@ -183,48 +191,15 @@ class ToolService:
             return None
         return f"Denied: the rules have changed since ({again.rule})."
 
-    async def _close(
-        self, tx: Transaction, opened: OpenedExecution, status: ExecutionStatus, reason: str
-    ) -> ExecuteResult:
-        closed = await self._ledger.close(tx, opened.execution.id, status, reason, is_error=True)
-        if closed is not None:
-            denied = status is ExecutionStatus.DENIED
-            event = (
-                denied_event(opened.asker, [closed], reason)
-                if denied
-                else result_event(opened.asker, closed)
-            )
-            await self._events.append(tx, [event])
-        return ExecuteResult(status=status)
-
-    async def _commit(
-        self, execution_id: int, started: _Started, outcome: ToolOutcome
-    ) -> ExecuteResult:
-        status = _status_of(outcome)
-        async with self._db.transaction() as tx:
-            closed = await self._ledger.close(
-                tx,
-                execution_id,
-                status,
-                _capped(outcome.content),
-                is_error=outcome.is_error,
-                attempt=started.attempt,
-            )
-            if closed is None:
-                raise LateToolAttempt(_LATE)
-            await self._events.append(tx, [result_event(started.asker, closed)])
-        return ExecuteResult(status=status)
-
     async def _cancelled(self, execution_id: int, started: _Started) -> None:
         """Note that a call was cut on purpose; a `once` call may have had its effect."""
+        note = "The call was cancelled while it ran."
+        if started.tool.effect is Effect.ONCE:
+            note += " Whether it took effect is not known."
         async with self._db.transaction() as tx:
-            opened = await self._ledger.opened(tx, execution_id)
-            if opened is None or opened.execution.attempt != started.attempt:
-                return
-            note = "The call was cancelled while it ran."
-            if started.tool.effect is Effect.ONCE:
-                note += " Whether it took effect is not known."
-            await self._close(tx, opened, ExecutionStatus.CANCELLED, note)
+            opened = await self._ledger.opened(tx, execution_id, lock=True)
+            if opened is not None and opened.execution.attempt == started.attempt:
+                await self._ledger.refuse(tx, opened, ExecutionStatus.CANCELLED, note)
 
     async def check_arguments(
         self, tx: Transaction, approval: Approval, arguments: Mapping[str, JsonValue]
@@ -250,9 +225,9 @@ class ToolService:
             await self._approve(tx, opened, tool, approval)
         elif approval.status is ApprovalStatus.CANCELLED:
             reason = "The turn was stopped before this call ran."
-            await self._close(tx, opened, ExecutionStatus.CANCELLED, reason)
+            await self._ledger.refuse(tx, opened, ExecutionStatus.CANCELLED, reason)
         else:
-            await self._close(tx, opened, ExecutionStatus.DENIED, _refusal(approval))
+            await self._ledger.refuse(tx, opened, ExecutionStatus.DENIED, _refusal(approval))
 
     async def _approve(
         self, tx: Transaction, opened: OpenedExecution, tool: Tool, approval: Approval
@@ -265,7 +240,7 @@ class ToolService:
             permissions = await self._permissions.current()
             version = policy.policy_version(opened.asker, permissions)
             bound = policy.binding(tool, arguments, version)
-        await self._ledger.approve(tx, line.id, arguments, bound)
+        await self._repository.approve(tx, line.id, arguments, bound)
 
     async def grant(self, tx: Transaction, approval: Approval, granted_by: str) -> None:
         """Allow the approval's tool for the rest of its chat, where such a tool may be."""
@@ -273,38 +248,28 @@ class ToolService:
         tool = None if opened is None else self._toolbox.get(opened.execution.tool_name)
         if opened is not None and tool is not None and tool.may_be_always_allowed:
             line = opened.execution
-            await self._ledger.grant(tx, line.conversation_id, tool.name, granted_by)
+            await self._repository.grant(tx, line.conversation_id, tool.name, granted_by)
 
     async def _opened(self, tx: Transaction, approval: Approval) -> OpenedExecution | None:
         if approval.tool_execution_id is None:
             return None
-        return await self._ledger.opened(tx, approval.tool_execution_id)
+        return await self._ledger.opened(tx, approval.tool_execution_id, lock=True)
 
 
-def _started(tool: Tool, opened: OpenedExecution, attempt: int) -> _Started:
-    line = opened.execution
-    return _Started(
-        tool=tool,
-        asker=opened.asker,
-        line=line,
-        attempt=attempt,
-        place=ToolPlace(
-            conversation_id=line.conversation_id,
-            agent_id=line.agent_id or 0,
-            project_id=opened.project_id,
-        ),
-    )
+def _in_time(status: ExecutionStatus | None) -> ExecuteResult:
+    if status is None:
+        raise LateToolAttempt(_LATE)
+    return ExecuteResult(status=status)
 
 
-def _status_of(outcome: ToolOutcome) -> ExecutionStatus:
-    return ExecutionStatus.FAILED if outcome.is_error else ExecutionStatus.DONE
-
-
-def _capped(content: str) -> str:
-    """Return a result as it may be stored: without NULs, and not too long."""
-    text = content.replace("\x00", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
+def _capped(outcome: ToolOutcome) -> ToolOutcome:
+    """Return an answer as it may be stored: without NULs, and not too long."""
+    text = outcome.content.replace("\x00", "\N{REPLACEMENT CHARACTER}")
+    text = text.encode("utf-8", "replace").decode()
     more = len(text) - MOST_CHARACTERS
-    return text if more <= 0 else text[:MOST_CHARACTERS] + _CUT.format(more=more)
+    if more > 0:
+        text = text[:MOST_CHARACTERS] + _CUT.format(more=more)
+    return outcome.model_copy(update={"content": text})
 
 
 def _refusal(approval: Approval) -> str:
