@@ -13,12 +13,6 @@ from dataclasses import dataclass
 
 from temporalio.client import Client
 
-from activities.approvals import ApprovalActivities
-from activities.conversations import ConversationActivities
-from activities.git import GitActivities
-from activities.llm import LLMActivities
-from activities.tools import ToolActivities
-from activities.upkeep import UpkeepActivities
 from conclave.adapters.bus.postgres import PostgresBus
 from conclave.adapters.bus.probe import RedisProbe
 from conclave.adapters.bus.watchers import StreamWatchers
@@ -26,10 +20,7 @@ from conclave.adapters.git.program import GitProgram
 from conclave.adapters.git.remotes import GuardedRemotes, known_credentials
 from conclave.adapters.git.repository import GitRepository
 from conclave.adapters.llm.catalogue import PriceMapCatalogue
-from conclave.adapters.llm.demo import DemoGateway
-from conclave.adapters.llm.gateway import LiteLLMGateway
 from conclave.adapters.llm.probe import HttpProviderProbe
-from conclave.adapters.llm.routing import RoutingGateway
 from conclave.adapters.mail.probe import SmtpProbe
 from conclave.adapters.net.guard import OutgoingGuard
 from conclave.adapters.net.setup import outgoing_guard
@@ -39,10 +30,8 @@ from conclave.adapters.store.probe import store_probe
 from conclave.adapters.workspace.store import DirectoryStore
 from conclave.agents.assistant import AssistantService
 from conclave.agents.service import AgentService
-from conclave.approvals.dispatch import TARGET_KIND as APPROVAL_TARGET
 from conclave.approvals.dispatch import ApprovalDispatch
 from conclave.approvals.service import ApprovalService
-from conclave.audit.sealer import AuditSealer
 from conclave.audit.service import AuditService
 from conclave.auditing import AuditLog
 from conclave.circles.service import CircleService
@@ -54,12 +43,9 @@ from conclave.configuration.service import ConfigurationService
 from conclave.conversations.chats import ChatService
 from conclave.conversations.compaction import CompactionService
 from conclave.conversations.control import CircleConversations
-from conclave.conversations.dispatch import TARGET_KIND as CONVERSATION_TARGET
 from conclave.conversations.dispatch import ConversationDispatch
 from conclave.conversations.model_choice import ModelChooser
-from conclave.conversations.record import ConversationRecord
 from conclave.conversations.service import ConversationService
-from conclave.conversations.turns import TurnService
 from conclave.crypto import KeyFile, Keyring
 from conclave.db import Database
 from conclave.errands import Errands
@@ -71,8 +57,7 @@ from conclave.identity.assembly import Identity, build_identity
 from conclave.identity.passwords import Argon2Cost
 from conclave.mailbox import Mailbox
 from conclave.memories.service import MemoryService
-from conclave.outbox.relay import Relay
-from conclave.ports.engine import Chore, WorkflowEngine
+from conclave.ports.engine import WorkflowEngine
 from conclave.ports.events import EventBus
 from conclave.ports.identity import Authenticator
 from conclave.ports.models import Compaction, ProfileDirectory
@@ -92,17 +77,15 @@ from conclave.secrets.references import VaultReferences
 from conclave.secrets.service import SecretService
 from conclave.security.home import SecuritySettingHome
 from conclave.security.service import SecurityService
-from conclave.settings import AuthMode, Settings
+from conclave.settings import Settings
 from conclave.tools.builtin.assembly import default_toolbox
 from conclave.tools.desk import ToolDeskService
+from conclave.tools.handoffs import Handoffs
 from conclave.tools.permissions import PermissionService
 from conclave.tools.sandboxing import SandboxConfigService
 from conclave.tools.service import ToolService
-from conclave.workspaces.checkout import CheckoutService
-from conclave.workspaces.dispatch import TARGET_KIND as PROJECT_TARGET
 from conclave.workspaces.dispatch import ProjectDispatch
 from conclave.workspaces.service import ProjectService, WorkspaceService
-from schema.payloads.upkeep import ChoreName
 from workflows.client import connect
 from workflows.codec import EncryptionCodec, data_converter
 from workflows.engine import TemporalEngine
@@ -227,24 +210,6 @@ class Core:
         await self._stack.aclose()
 
 
-@dataclass
-class WorkerParts:
-    """What a worker runs besides the core."""
-
-    llm: LLMActivities
-    conversations: ConversationActivities
-    approvals: ApprovalActivities
-    tools: ToolActivities
-    upkeep: UpkeepActivities
-    git: GitActivities
-    relay: Relay
-    gateway: LiteLLMGateway
-
-    def load(self) -> None:
-        """Import litellm: seconds, so it is done before the worker asks for work."""
-        self.gateway.load()
-
-
 async def build_core(
     settings: Settings,
     *,
@@ -367,7 +332,8 @@ def _build_deeds(
     permissions = PermissionService(db, audit, lambda: [tool.name for tool in box.all()])
     approval_dispatch = ApprovalDispatch(db, ground.mailbox, ground.errands, ground.engine)
     approvals = ApprovalService(db, events, audit, approval_dispatch, ground.security)
-    tools = ToolService(db, events, box, permissions)
+    handoffs = Handoffs()
+    tools = ToolService(db, events, box, permissions, handoffs)
     approvals.subject = tools
     return _Deeds(
         project_dispatch=project_dispatch,
@@ -380,7 +346,7 @@ def _build_deeds(
         approvals=approvals,
         approval_dispatch=approval_dispatch,
         tools=tools,
-        tool_desk=ToolDeskService(box, permissions, approvals, events),
+        tool_desk=ToolDeskService(box, permissions, approvals, events, handoffs),
     )
 
 
@@ -406,39 +372,6 @@ def _build_rules(ground: _Ground, models: _Models, password_cost: Argon2Cost | N
     )
 
 
-def build_worker_parts(core: Core) -> WorkerParts:
-    """Build what a worker runs on top of the core."""
-    mailbox = Mailbox()
-    gateway = LiteLLMGateway(core.guard)
-    turns = TurnService(
-        core.db,
-        core.events,
-        mailbox,
-        core.bus,
-        RoutingGateway(gateway, DemoGateway()),
-        core.models,
-        core.tool_desk,
-    )
-    record = ConversationRecord(core.db, core.events, mailbox, core.tool_desk)
-    targets = {
-        CONVERSATION_TARGET: core.dispatch.deliver,
-        APPROVAL_TARGET: core.approval_dispatch.deliver,
-        PROJECT_TARGET: core.project_dispatch.deliver,
-    }
-    return WorkerParts(
-        llm=LLMActivities(turns),
-        conversations=ConversationActivities(record),
-        approvals=ApprovalActivities(
-            core.approvals, takes_signals=core.settings.auth_mode is AuthMode.LOCAL
-        ),
-        tools=ToolActivities(core.tools),
-        upkeep=UpkeepActivities(chores_of(core)),
-        git=GitActivities(CheckoutService(core.db, core.events, core.workspace_store)),
-        relay=Relay(core.db, mailbox, targets),
-        gateway=gateway,
-    )
-
-
 def _probes(settings: Settings, environment: Mapping[str, str]) -> dict[str, KnownProbe | None]:
     """Return a probe for each part that is set up outside the database, None for the others."""
     redis = store = None
@@ -447,15 +380,6 @@ def _probes(settings: Settings, environment: Mapping[str, str]) -> dict[str, Kno
     if settings.object_store_url:
         store = KnownProbe(*store_probe(settings.object_store_url, environment))
     return {"redis": redis, "storage": store}
-
-
-def chores_of(core: Core) -> dict[ChoreName, Chore]:
-    """Return who does what upkeep asks for (`workflows.schedules` says when)."""
-    return {
-        ChoreName.SEAL_AUDIT_LOG: AuditSealer(core.db, core.keys),
-        ChoreName.PURGE_SESSIONS: core.identity.upkeep,
-        ChoreName.ANNOUNCE_EXPIRING_SECRETS: core.expiry_notices,
-    }
 
 
 def keyring(settings: Settings) -> Keyring | None:

@@ -13,11 +13,12 @@ from pathlib import Path
 from temporalio.client import Client
 from temporalio.worker import Worker
 
-from conclave.container import WorkerParts, build_core, build_worker_parts, temporal_client
+from conclave.container import build_core, temporal_client
 from conclave.logging import get_logger
 from conclave.settings import Settings
 from schema.payloads import names
 from worker.interceptors import LogContextInterceptor
+from worker.parts import WorkerParts, build_worker_parts
 from worker.registry import WORKFLOWS, activities_of, tool_activities_of
 from worker.sandbox import sandboxed_runner
 from workflows import policies, schedules

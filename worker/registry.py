@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from conclave.container import WorkerParts
+from worker.parts import WorkerParts
 from workflows.approval import ApprovalWorkflow
 from workflows.checkout import CheckoutWorkflow, RemovalWorkflow
 from workflows.conversation import ConversationWorkflow

@@ -12,8 +12,10 @@ from conclave.events import EventLog
 from conclave.ports.tools import ApprovalDesk, Toolbox
 from conclave.tools import policy
 from conclave.tools.arguments import BadArguments, parse
+from conclave.tools.handoffs import Handoffs
+from conclave.tools.ledger import OpenedExecution
 from conclave.tools.permissions import PermissionService
-from conclave.tools.repository import JudgedCall, ToolRepository
+from conclave.tools.repository import JudgedCall, Surroundings, ToolRepository
 from conclave.tools.telling import asked_event, denied_event, result_event
 from schema.domain.approvals import ApprovalRequest, RiskLevel
 from schema.domain.events import EventDraft
@@ -44,11 +46,13 @@ class ToolDeskService:
         permissions: PermissionService,
         approvals: ApprovalDesk,
         events: EventLog,
+        handoffs: Handoffs,
     ) -> None:
         self._toolbox = toolbox
         self._permissions = permissions
         self._approvals = approvals
         self._events = events
+        self._handoffs = handoffs
         self._ledger = ToolRepository()
 
     async def offered(self, asker: ToolAsker) -> list[ToolSpec]:
@@ -67,16 +71,17 @@ class ToolDeskService:
     ) -> list[ToolRef]:
         """Judge and store the calls of a reply; tell of those that wait, are refused or failed."""
         permissions = await self._permissions.current()
-        grants = await self._ledger.grants(tx, place.conversation_id)
+        around = await self._ledger.surroundings(tx, place.conversation_id)
         judged = [
-            self._judge(position, call, asker, permissions, grants)
+            self._judge(position, call, asker, permissions, around.granted)
             for position, call in enumerate(calls)
         ]
-        ids = await self._ledger.insert(tx, place, asker.agent_id, judged)
-        for call in judged:
-            if call.status is ExecutionStatus.WAITING:
-                await self._ask(tx, asker, ids[call.position], call)
-        executions = await self._ledger.of_step(tx, place)
+        executions = await self._ledger.insert(tx, place, asker.agent_id, judged)
+        for position, line in enumerate(executions):
+            if line.status is ExecutionStatus.WAITING:
+                executions[position] = await self._ask(tx, asker, line)
+            elif line.status is ExecutionStatus.READY and self._is_glance(line):
+                self._handoffs.leave(tx, _ready(line, asker, around))
         await self._events.append(tx, _events(asker, executions))
         return await self._refs(tx, executions)
 
@@ -97,7 +102,7 @@ class ToolDeskService:
         call: ToolCall,
         asker: ToolAsker,
         permissions: Permissions,
-        grants: set[str],
+        granted: frozenset[str],
     ) -> JudgedCall:
         tool = self._toolbox.get(call.name)
         if tool is None:
@@ -109,7 +114,7 @@ class ToolDeskService:
             arguments = parse(tool, call.arguments)
         except BadArguments as error:
             return _failed(position, call, str(error))
-        judgement = policy.judge(tool, asker, permissions, granted=tool.name in grants)
+        judgement = policy.judge(tool, asker, permissions, granted=tool.name in granted)
         status = {
             ToolVerdict.ALLOW: ExecutionStatus.READY,
             ToolVerdict.ASK: ExecutionStatus.WAITING,
@@ -130,25 +135,25 @@ class ToolDeskService:
             is_error=is_denied,
         )
 
-    async def _ask(
-        self, tx: Transaction, asker: ToolAsker, execution_id: int, call: JudgedCall
-    ) -> None:
-        tool = self._toolbox.get(call.tool_name)
+    async def _ask(self, tx: Transaction, asker: ToolAsker, line: ToolExecution) -> ToolExecution:
+        """Ask for a yes; return the line as it waits for it."""
+        tool = self._toolbox.get(line.tool_name)
         approval = await self._approvals.request(
             tx,
             ApprovalRequest(
                 type="tool_call",
-                action=f"execute_tool:{call.tool_name}",
-                description=f"{asker.agent_name} wants to use {call.tool_name}",
+                action=f"execute_tool:{line.tool_name}",
+                description=f"{asker.agent_name} wants to use {line.tool_name}",
                 risk_level=_risk(tool),
                 agent_id=asker.agent_id,
                 conversation_id=asker.conversation_id,
-                tool_execution_id=execution_id,
+                tool_execution_id=line.id,
                 owner=asker.private_owner,
-                details={"tool_name": call.tool_name, "tool_args": call.arguments},
+                details={"tool_name": line.tool_name, "tool_args": line.arguments},
             ),
         )
-        await self._ledger.set_approval(tx, execution_id, approval.id)
+        await self._ledger.set_approval(tx, line.id, approval.id)
+        return line.model_copy(update={"approval_id": approval.id})
 
     async def _refs(self, tx: Transaction, executions: Sequence[ToolExecution]) -> list[ToolRef]:
         asked = [one.approval_id for one in executions if one.approval_id is not None]
@@ -167,6 +172,10 @@ class ToolDeskService:
             for one in executions
         ]
 
+    def _is_glance(self, line: ToolExecution) -> bool:
+        tool = self._toolbox.get(line.tool_name)
+        return tool is not None and tool.is_glance
+
     def _is_quick(self, name: str) -> bool:
         tool = self._toolbox.get(name)
         return tool is not None and tool.is_quick
@@ -174,6 +183,17 @@ class ToolDeskService:
     def _timeout(self, name: str) -> int:
         tool = self._toolbox.get(name)
         return 30 if tool is None else tool.timeout_seconds
+
+
+def _ready(line: ToolExecution, asker: ToolAsker, around: Surroundings) -> OpenedExecution:
+    """Return a call that may run, as it would be read from the ledger."""
+    return OpenedExecution(
+        execution=line,
+        asker=asker,
+        project_id=around.project_id,
+        is_granted=line.tool_name in around.granted,
+        is_over=False,
+    )
 
 
 def _failed(position: int, call: ToolCall, message: str) -> JudgedCall:

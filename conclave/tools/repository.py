@@ -37,7 +37,16 @@ _INSERT = text(
     FROM jsonb_to_recordset(CAST(:calls AS jsonb)) AS call(
         position int, tool_use_id text, tool_name text, arguments jsonb, effect text,
         verdict text, rule text, binding text, status text, result text, is_error boolean)
-    RETURNING id, position
+    RETURNING *
+    """
+)
+
+# One round trip for both: a row even where nothing is granted.
+_CHAT = text(
+    """
+    SELECT project_id,
+        ARRAY(SELECT tool_name FROM tool_grants WHERE conversation_id = :id) AS granted
+    FROM conversations WHERE id = :id
     """
 )
 
@@ -58,13 +67,21 @@ class JudgedCall(Shape):
     is_error: bool = False
 
 
+class Surroundings(Shape):
+    """What a conversation's calls have in common."""
+
+    project_id: int | None
+    granted: frozenset[str]
+    """The tools that are allowed for the rest of it."""
+
+
 class ToolRepository:
     """Reads and writes the ledger."""
 
     async def insert(
         self, tx: Transaction, place: StepPlace, agent_id: int, calls: Sequence[JudgedCall]
-    ) -> dict[int, int]:
-        """Store the calls of a reply; return their ids by position."""
+    ) -> list[ToolExecution]:
+        """Store the calls of a reply; return them in their order."""
         rows = await tx.conn.execute(
             _INSERT,
             {
@@ -73,7 +90,8 @@ class ToolRepository:
                 "calls": json.dumps([call.model_dump(mode="json") for call in calls]),
             },
         )
-        return {row.position: row.id for row in rows}
+        lines = [ToolExecution.model_validate(row) for row in rows.mappings()]
+        return sorted(lines, key=lambda line: line.position)
 
     async def of_step(self, tx: Transaction, place: StepPlace) -> list[ToolExecution]:
         """Return the calls of a step, in their order."""
@@ -153,12 +171,10 @@ class ToolRepository:
             .on_conflict_do_nothing()
         )
 
-    async def grants(self, tx: Transaction, conversation_id: int) -> set[str]:
-        """Return the tools that are allowed for the rest of a chat."""
-        rows = await tx.conn.scalars(
-            select(ToolGrantRow.tool_name).where(ToolGrantRow.conversation_id == conversation_id)
-        )
-        return set(rows)
+    async def surroundings(self, tx: Transaction, conversation_id: int) -> Surroundings:
+        """Return what a conversation's calls are judged and run with."""
+        row = (await tx.conn.execute(_CHAT, {"id": conversation_id})).one()
+        return Surroundings(project_id=row.project_id, granted=frozenset(row.granted))
 
     async def permissions(self, tx: Transaction, *, lock: bool = False) -> Permissions:
         """Return the global rules, the defaults where none are stored."""

@@ -21,6 +21,7 @@ from conclave.ports.tools import Toolbox
 from conclave.tools import policy
 from conclave.tools.arguments import BadArguments, check
 from conclave.tools.errors import ExecutionNotFound, LateToolAttempt
+from conclave.tools.handoffs import Handoffs
 from conclave.tools.ledger import OpenedExecution, ToolLedger
 from conclave.tools.permissions import PermissionService
 from conclave.tools.repository import ToolRepository
@@ -61,9 +62,15 @@ class ToolService:
     """Runs calls, and hears what became of the approvals they wait for."""
 
     def __init__(
-        self, db: Database, events: EventLog, toolbox: Toolbox, permissions: PermissionService
+        self,
+        db: Database,
+        events: EventLog,
+        toolbox: Toolbox,
+        permissions: PermissionService,
+        handoffs: Handoffs,
     ) -> None:
         self._db = db
+        self._handoffs = handoffs
         self._toolbox = toolbox
         self._permissions = permissions
         self._ledger = ToolLedger(events)
@@ -108,7 +115,7 @@ class ToolService:
         None where the ledger has to be asked step by step: what is no glance, what may not run
         any more, and what cannot answer yet, which is tried again.
         """
-        opened = await self._read(asked.execution_id)
+        opened = self._handoffs.take(asked.execution_id) or await self._read(asked.execution_id)
         if opened.is_over or opened.execution.status is not ExecutionStatus.READY:
             return None
         tool = self._toolbox.get(opened.execution.tool_name)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 
-from conclave.container import build_core, build_worker_parts, temporal_client
+from conclave.container import build_core, temporal_client
 from conclave.logging import configure_logging
 from conclave.settings import get_settings
 from tests.fakes.git_server import LoopbackGuard
 from worker.main import build_worker
+from worker.parts import build_worker_parts
 from workflows.engine import TemporalEngine
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from temporalio.client import Client
 
-from conclave.container import Core, WorkerParts, build_core, build_worker_parts, temporal_client
+from conclave.container import Core, build_core, temporal_client
 from conclave.crypto import new_key
 from conclave.settings import Settings
 from conclave.workspaces.commands import CreateProject
@@ -17,6 +17,7 @@ from schema.domain.projects import CheckoutStatus, Project
 from tests.fakes.git_server import GitServer, LoopbackGuard, Origin
 from tests.waiting import until
 from worker.main import build_worker
+from worker.parts import WorkerParts, build_worker_parts
 from workflows.engine import TemporalEngine
 
 

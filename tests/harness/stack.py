@@ -11,7 +11,7 @@ from pathlib import Path
 from temporalio.client import Client
 
 from conclave.agents.commands import CreateAgent
-from conclave.container import Core, WorkerParts, build_core, build_worker_parts, temporal_client
+from conclave.container import Core, build_core, temporal_client
 from conclave.conversations.commands import CreateConversation
 from conclave.crypto import new_key
 from conclave.ports.models import ProfileDirectory
@@ -24,6 +24,7 @@ from schema.domain.providers import ProviderName
 from tests.fakes.model_server import ModelServer
 from tests.waiting import until
 from worker.main import build_worker
+from worker.parts import WorkerParts, build_worker_parts
 from workflows.engine import TemporalEngine
 
 MODEL = "gpt-4o-mini"

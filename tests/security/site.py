@@ -23,7 +23,7 @@ from sqlalchemy import text, update
 
 from conclave.adapters.net.guard import OutgoingGuard, PinnedTarget
 from conclave.agents.commands import CreateAgent
-from conclave.container import Core, build_core, build_worker_parts, temporal_client
+from conclave.container import Core, build_core, temporal_client
 from conclave.crypto import new_key
 from conclave.secrets.commands import CreateSecret
 from conclave.settings import Settings
@@ -40,6 +40,7 @@ from tests.security.injection import Case, Rules, Source, call
 from tests.security.obedient import obey
 from tests.waiting import until
 from worker.main import build_worker
+from worker.parts import build_worker_parts
 from workflows.engine import TemporalEngine
 
 Row = dict[str, object]

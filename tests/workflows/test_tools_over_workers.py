@@ -12,7 +12,7 @@ from sqlalchemy import text
 
 import worker.main as worker_main
 from conclave.agents.commands import CreateAgent
-from conclave.container import Core, WorkerParts, build_core, build_worker_parts, temporal_client
+from conclave.container import Core, build_core, temporal_client
 from conclave.crypto import new_key
 from conclave.settings import Settings
 from schema.domain.permissions import PermissionMode
@@ -23,6 +23,7 @@ from tests.fakes.toolbox import TestTools
 from tests.harness.chats import open_chat, say, set_mode, turn_ended
 from tests.waiting import until
 from worker.main import build_worker
+from worker.parts import WorkerParts, build_worker_parts
 from workflows.engine import TemporalEngine
 
 

@@ -19,12 +19,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from conclave.container import build_core, build_worker_parts, temporal_client
+from conclave.container import build_core, temporal_client
 from conclave.logging import configure_logging
 from conclave.settings import LogFormat, Settings
 from tests.chaos.tools.toolbox import Outside
 from tests.waiting import until
 from worker.main import build_worker
+from worker.parts import build_worker_parts
 from workflows.engine import TemporalEngine
 
 _PR_SET_PDEATHSIG = 1
