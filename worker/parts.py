@@ -25,6 +25,7 @@ from conclave.ports.engine import Chore
 from conclave.settings import AuthMode
 from conclave.workspaces.checkout import CheckoutService
 from conclave.workspaces.dispatch import TARGET_KIND as PROJECT_TARGET
+from conclave.workspaces.scratch import ScratchRemoval
 from schema.payloads.upkeep import ChoreName
 
 
@@ -85,4 +86,5 @@ def chores_of(core: Core) -> dict[ChoreName, Chore]:
         ChoreName.SEAL_AUDIT_LOG: AuditSealer(core.db, core.keys),
         ChoreName.PURGE_SESSIONS: core.identity.upkeep,
         ChoreName.ANNOUNCE_EXPIRING_SECRETS: core.expiry_notices,
+        ChoreName.REMOVE_SCRATCH_WORKSPACES: ScratchRemoval(core.db, core.workspace_store),
     }

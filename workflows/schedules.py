@@ -72,7 +72,11 @@ UPKEEP: Final = (
         id="upkeep-hour",
         every=timedelta(hours=1),
         catch_up=timedelta(minutes=10),
-        chores=(ChoreName.PURGE_SESSIONS, ChoreName.ANNOUNCE_EXPIRING_SECRETS),
+        chores=(
+            ChoreName.PURGE_SESSIONS,
+            ChoreName.ANNOUNCE_EXPIRING_SECRETS,
+            ChoreName.REMOVE_SCRATCH_WORKSPACES,
+        ),
     ),
 )
 

@@ -155,6 +155,10 @@ class WorkspaceStore(Protocol):
         """Return a workspace, there or not."""
         ...
 
+    async def names(self) -> list[str]:
+        """Return the names of the workspaces that are there."""
+        ...
+
     async def make(self, name: str) -> Workspace:
         """Return a workspace, making an empty one without a repository where it is not there."""
         ...

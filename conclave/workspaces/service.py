@@ -158,10 +158,6 @@ class WorkspaceService:
         """
         return await self._store.make(name)
 
-    async def forget(self, name: str) -> None:
-        """Remove a scratch workspace. May be repeated."""
-        await self._store.remove(name)
-
 
 def _needs_checkout(before: Project, values: dict[str, object]) -> bool:
     """Whether what is set asks for another checkout. Raises `RepositoryFixed`."""

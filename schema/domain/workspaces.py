@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from enum import StrEnum
 
 from schema.domain.base import Shape
+
+_SCRATCH = re.compile(r"chat-([1-9][0-9]{0,17})")
+
+
+def scratch_name(conversation_id: int) -> str:
+    """Return the name of the workspace of a conversation that has no project."""
+    return f"chat-{conversation_id}"
+
+
+def conversation_of(name: str) -> int | None:
+    """Return whose scratch workspace has this name; None where it is no such name."""
+    found = _SCRATCH.fullmatch(name)
+    return None if found is None else int(found[1])
 
 
 class EntryType(StrEnum):

@@ -15,13 +15,17 @@ from temporalio.client import WorkflowExecutionStatus, WorkflowFailureError, Wor
 from temporalio.service import RPCError
 from temporalio.worker import Worker
 
+from conclave.conversations.commands import CreateChat
 from conclave.db import Database
 from conclave.workspaces.checkout import CheckoutService
 from conclave.workspaces.commands import UpdateProject
 from conclave.workspaces.errors import CheckoutGivenUp, CheckoutNotReady, ProjectNotFound
+from schema.domain.identity import LOCAL_PRINCIPAL
 from schema.domain.projects import CheckoutStatus, Project
+from schema.domain.workspaces import scratch_name
 from schema.payloads import names
 from schema.payloads.checkout import CheckoutInput, CheckoutOutcome, CheckoutSettleInput
+from schema.payloads.upkeep import ChoreName
 from schema.tables.events import EventRow
 from tests.fakes.git_server import GitServer
 from tests.harness.checkouts import Yard, running_yard
@@ -29,6 +33,7 @@ from tests.harness.errands import lose
 from tests.harness.runs import chain
 from tests.histories.files import opened_payloads, raw
 from tests.waiting import until
+from worker.parts import chores_of
 from workflows.policies import CLONE_RETRY
 
 
@@ -351,12 +356,18 @@ async def test_a_remote_that_stays_away_is_given_up(yard: Yard, service: Checkou
     assert yard.left() == []
 
 
-async def test_a_chat_without_a_project_has_a_place_of_its_own(yard: Yard):
-    scratch = await yard.core.workspaces.scratch("chat-7")
-    await scratch.files.write("notes.md", b"x")
-    again = await yard.core.workspaces.scratch("chat-7")
+async def test_a_chat_without_a_project_has_a_place_of_its_own_until_it_is_deleted(yard: Yard):
+    chats = [await yard.core.chats.create(CreateChat(), LOCAL_PRINCIPAL) for _ in range(2)]
+    kept, deleted = (scratch_name(chat.conversation_id) for chat in chats)
+    for name in (kept, deleted, "7"):
+        scratch = await yard.core.workspaces.scratch(name)
+        await scratch.files.write("notes.md", b"x")
+    again = await yard.core.workspaces.scratch(kept)
     assert (await again.files.read("notes.md")).text == "x"
     assert not await again.repository.exists()
-    await yard.core.workspaces.forget("chat-7")
-    await yard.core.workspaces.forget("chat-7")
-    assert yard.left() == []
+    upkeep = chores_of(yard.core)[ChoreName.REMOVE_SCRATCH_WORKSPACES]
+    assert await upkeep.run() == 0
+    await yard.core.chats.delete(chats[1].chat_id, LOCAL_PRINCIPAL)
+    assert await upkeep.run() == 1
+    assert await upkeep.run() == 0
+    assert yard.left() == sorted(["7", kept])

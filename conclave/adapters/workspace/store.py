@@ -57,6 +57,16 @@ class DirectoryStore:
         """Return a workspace, there or not."""
         return self._at(self._home(name))
 
+    async def names(self) -> list[str]:
+        """Return the names of the workspaces that are there."""
+        return await asyncio.to_thread(self._names)
+
+    def _names(self) -> list[str]:
+        try:
+            return sorted(name for name in os.listdir(self._root) if _NAME.fullmatch(name))
+        except FileNotFoundError:
+            return []
+
     async def make(self, name: str) -> DirectoryWorkspace:
         """Return a workspace, making an empty one where it is not there."""
         workspace = self.workspace(name)

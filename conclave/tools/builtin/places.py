@@ -8,6 +8,7 @@ from conclave.errors import Forbidden
 from conclave.ports.workspaces import Workspace, Workspaces
 from schema.domain.sandbox import SandboxConfig, WorkspaceMode
 from schema.domain.tools import ToolPlace
+from schema.domain.workspaces import scratch_name
 
 INSIDE = "/workspace"
 """Where commands see the workspace; models then speak of it so."""
@@ -42,7 +43,7 @@ class Places:
         if place.project_id is not None:
             _, workspace = await self._workspaces.open(place.project_id)
             return workspace
-        return await self._workspaces.scratch(f"chat-{place.conversation_id}")
+        return await self._workspaces.scratch(scratch_name(place.conversation_id))
 
     async def writable(self, place: ToolPlace) -> Workspace:
         """Return it for changes. Raises `WorkspaceReadOnly` as well."""
