@@ -9,7 +9,7 @@ import asyncio
 import sys
 from collections.abc import Awaitable, Callable
 
-from bench import access, approvals, creation, deltas, product, report, tools, turns
+from bench import access, approvals, creation, deltas, product, report, sockets, tools, turns
 from bench.product import Bench
 from bench.report import Figure
 from bench.turns import Arms
@@ -70,6 +70,21 @@ async def _tools(bench: Bench) -> list[Figure]:
     return [Figure("A tool call adds, p50", found.ratio, 1.3, True, detail)]
 
 
+async def _sockets(bench: Bench) -> list[Figure]:
+    heard = await sockets.crowd(bench)
+    delays = (
+        f"{sockets.SOCKETS} sockets on {sockets.CHATS} turns, {sockets.PER_SECOND} pieces/s each; "
+        f"p50 {heard.delay(0.5) * 1000:.0f} ms, last {heard.delay(1) * 1000:.0f} ms"
+    )
+    whole = "heard every piece, once and in order"
+    took = await sockets.replay(bench)
+    return [
+        Figure("Streamed text at a crowd, p99", heard.delay(0.99) * 1000, 300, True, delays, "ms"),
+        Figure("Of its sockets", heard.heard_whole / heard.sockets, 1, False, whole),
+        Figure("A replay of 10,000 events", took, 1, True, "by one socket, ?after=0", "s"),
+    ]
+
+
 async def _approvals(_: Bench) -> list[Figure]:
     found = await approvals.approvals()
     memory = f"worker {found.before_mb:.0f} MB before; opened in {found.opened_seconds:.0f} s"
@@ -96,6 +111,7 @@ MEASUREMENTS: dict[str, Callable[[Bench], Awaitable[list[Figure]]]] = {
     "creation": _creation,
     "access": _access,
     "tools": _tools,
+    "sockets": _sockets,
     "approvals": _approvals,
 }
 

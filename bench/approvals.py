@@ -56,12 +56,12 @@ async def approvals(chats: int = CHATS) -> Waiting:
         async with waiting_chats(root, key) as before:
             await before.open(WARM_UP)
             await before.quiet(1)
-            memory, idle = before.memory_mb(), await before.rates(WATCHED_SECONDS)
+            memory, idle = before.memory_mb(), await before.idle_rates(WATCHED_SECONDS)
             began = time.monotonic()
             await before.open(chats - WARM_UP)
             opened = time.monotonic() - began
             await before.quiet(idle.requests + 1)
-            waiting = await before.rates(WATCHED_SECONDS)
+            waiting = await before.idle_rates(WATCHED_SECONDS)
             grown = before.memory_mb() - memory
         async with waiting_chats(root, key) as after:
             began = time.monotonic()

@@ -26,6 +26,8 @@ from aiohttp import web
 Json = dict[str, Any]
 _ORDER = re.compile(r"CALL (\w+) (\{.*\})")
 """In a prompt: as a program the server asks for this call before it says anything."""
+_SPEECH = re.compile(r"SPEAK (\d+) EVERY (\d+) MS")
+"""In a prompt: as a program the server streams so many numbered words, so far apart."""
 
 
 @dataclass(frozen=True)
@@ -457,6 +459,11 @@ async def _serve(options: argparse.Namespace) -> None:
         order = _ORDER.search(received.last_user_text) if _is_asked(received) else None
         if order is not None:
             return Reply(tool_calls=[(order[1], order[2])], delay=options.delay)
+        speech = _SPEECH.search(received.last_user_text)
+        if speech is not None:
+            number, pause = int(speech[1]), int(speech[2]) / 1000
+            text = "".join(f"word{n:06d} " for n in range(number))
+            return Reply(text=text, chunks=number, chunk_delay=pause, stamp=options.stamp)
         words = f"reply to {received.last_user_text[:200]} #{received.n}".split()
         words += ["word"] * (options.reply_tokens - len(words))
         return Reply(

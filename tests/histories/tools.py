@@ -38,6 +38,15 @@ async def tools_side_by_side(stack: Stack, tools: TestTools) -> list[str]:
     return [_id(chat)]
 
 
+async def tools_quick(stack: Stack, tools: TestTools) -> list[str]:
+    """A quick call beside one that is not, on the two queues; the quick one answers later."""
+    tools.failures = 1
+    tools.held.set()
+    chat = await _chat(stack, PermissionMode.AUTONOMOUS, "glimpse keep", "")
+    await _ends(stack, chat, "end_turn")
+    return [_id(chat)]
+
+
 async def tools_denied(stack: Stack, tools: TestTools) -> list[str]:
     """Everything is denied, three times over; the turn is stopped, and the next one is spoken."""
     chat = await _chat(stack, PermissionMode.READONLY, "send", "send keep", "send", "")
@@ -110,6 +119,7 @@ async def approval_woken(stack: Stack, tools: TestTools) -> list[str]:
 
 SCENES: tuple[Scene, ...] = (
     tools_side_by_side,
+    tools_quick,
     tools_denied,
     tools_approved,
     tools_refused,
