@@ -9,7 +9,7 @@ import asyncio
 import sys
 from collections.abc import Awaitable, Callable
 
-from bench import access, approvals, creation, deltas, product, report, sockets, tools, turns
+from bench import access, approvals, burst, creation, deltas, product, report, sockets, tools, turns
 from bench.product import Bench
 from bench.report import Figure
 from bench.turns import Arms
@@ -85,6 +85,13 @@ async def _sockets(bench: Bench) -> list[Figure]:
     ]
 
 
+async def _burst(bench: Bench) -> list[Figure]:
+    found = await burst.burst(bench)
+    detail = f"{found.replies} replies in {found.seconds:.0f} s from one worker"
+    name = "Model calls a reply, 1,000 messages at once"
+    return [Figure(name, found.calls / found.replies, 1, True, detail)]
+
+
 async def _approvals(_: Bench) -> list[Figure]:
     found = await approvals.approvals()
     memory = f"worker {found.before_mb:.0f} MB before; opened in {found.opened_seconds:.0f} s"
@@ -112,6 +119,7 @@ MEASUREMENTS: dict[str, Callable[[Bench], Awaitable[list[Figure]]]] = {
     "access": _access,
     "tools": _tools,
     "sockets": _sockets,
+    "burst": _burst,
     "approvals": _approvals,
 }
 

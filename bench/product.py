@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,9 +57,18 @@ class Bench:
         """Return the product's processes."""
         return _Ready.model_validate_json(self.ready_file.read_bytes()).pids
 
-    async def post(self, path: str, body: object = None) -> dict[str, object]:
+    @property
+    def token(self) -> str:
+        """The gateway token, which is an administrator's."""
+        token = self.settings.gateway_token
+        assert token is not None
+        return token.get_secret_value()
+
+    async def post(
+        self, path: str, body: object = None, headers: Mapping[str, str] | None = None
+    ) -> dict[str, object]:
         """POST and return the answer; any error ends the bench."""
-        async with self.http.post(self.api + path, json=body) as response:
+        async with self.http.post(self.api + path, json=body, headers=headers) as response:
             answer = await response.json()
             if response.status >= 300:
                 raise RuntimeError(f"POST {path}: {response.status} {answer}")

@@ -40,7 +40,8 @@ class Listener:
     """What one socket heard of one turn."""
 
     text: str = ""
-    delays: list[float] = field(default_factory=list[float])
+    pieces: list[tuple[float, float]] = field(default_factory=list[tuple[float, float]])
+    """When each was emitted, and its delay."""
 
 
 @dataclass
@@ -48,7 +49,8 @@ class Crowd:
     """All sockets. `heard_whole` counts those that heard every piece in order, once."""
 
     delays: list[float]
-    """Seconds from the model's socket to the client's, of every piece at every socket, sorted."""
+    """Seconds from the model's socket to the client's, sorted, of every piece at every socket
+    that was emitted while all turns spoke."""
     heard_whole: int
     sockets: int
 
@@ -68,8 +70,12 @@ async def crowd(bench: Bench) -> Crowd:
     await asyncio.gather(*(socket.send_json(order) for socket in sockets[:CHATS]))
     heard = await asyncio.wait_for(asyncio.gather(*listeners), SECONDS + _PATIENCE)
     await asyncio.gather(*(socket.close() for socket in sockets))
+    all_speak = max(one.pieces[0][0] for one in heard)
+    one_ends = min(one.pieces[-1][0] for one in heard)
     return Crowd(
-        delays=sorted(delay for one in heard for delay in one.delays),
+        delays=sorted(
+            delay for one in heard for at, delay in one.pieces if all_speak <= at <= one_ends
+        ),
         heard_whole=sum(_is_whole(one) for one in heard),
         sockets=len(sockets),
     )
@@ -100,13 +106,12 @@ async def replay(bench: Bench) -> float:
 
 
 async def _chat(bench: Bench) -> str:
-    return str((await bench.post("/api/chats", {}))["chat_id"])
+    headers = {"Authorization": f"Bearer {bench.token}"}
+    return str((await bench.post("/api/chats", {}, headers))["chat_id"])
 
 
 async def _open(bench: Bench, chat: str, after: int | None) -> aiohttp.ClientWebSocketResponse:
-    token = bench.settings.gateway_token
-    assert token is not None
-    url = f"{bench.api.replace('http', 'ws', 1)}/ws/{chat}?token={token.get_secret_value()}"
+    url = f"{bench.api.replace('http', 'ws', 1)}/ws/{chat}?token={bench.token}"
     if after is not None:
         url += f"&after={after}"
     return await bench.http.ws_connect(url, max_msg_size=0)
@@ -121,7 +126,8 @@ async def _listen(socket: aiohttp.ClientWebSocketResponse) -> Listener:
         if frame["type"] == "agent.text_delta":
             text = frame["data"]["text"]
             heard.text += text
-            heard.delays += [now - float(stamp) for stamp in _STAMP.findall(text)]
+            stamps = map(float, _STAMP.findall(text))
+            heard.pieces += [(stamp, now - stamp) for stamp in stamps]
         elif frame["type"] == "agent.error":
             raise RuntimeError(f"a turn failed: {frame['data']}")
         if frame["type"] == "agent.turn_complete":
@@ -131,4 +137,4 @@ async def _listen(socket: aiohttp.ClientWebSocketResponse) -> Listener:
 
 def _is_whole(heard: Listener) -> bool:
     words = _STAMP.sub("", heard.text).split()
-    return words == [f"word{n:06d}" for n in range(_PIECES)] and len(heard.delays) == _PIECES
+    return words == [f"word{n:06d}" for n in range(_PIECES)] and len(heard.pieces) == _PIECES

@@ -112,8 +112,6 @@ def up(
 @app.command()
 def api() -> None:
     """Run the API alone, against DATABASE_URL and TEMPORAL_ADDRESS, on API_HOST and API_PORT."""
-    import uvicorn
-
     from api.security import InsecureBind, check_bind
     from conclave.identity.errors import SigningKeyRefused
     from conclave.identity.signing import check_signing_keys
@@ -125,19 +123,9 @@ def api() -> None:
     except (InsecureBind, SigningKeyRefused) as error:
         raise _refusal(str(error)) from None
     configure_logging(settings.log_level, settings.log_format)
-    uvicorn.run(
-        "api.app:app",
-        host=settings.api_host,
-        port=settings.api_port,
-        loop="uvloop",
-        timeout_keep_alive=75,
-        workers=1,
-        proxy_headers=False,
-        server_header=False,
-        access_log=False,
-        log_config=None,
-        timeout_graceful_shutdown=10,
-    )
+    from api.main import serve
+
+    serve(settings)
 
 
 @app.command()

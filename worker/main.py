@@ -15,18 +15,22 @@ from temporalio.worker import Worker
 
 from conclave.container import build_core, temporal_client
 from conclave.logging import get_logger
+from conclave.pauses import leave_alone_what_is_loaded
 from conclave.settings import Settings
 from schema.payloads import names
 from worker.interceptors import LogContextInterceptor
 from worker.parts import WorkerParts, build_worker_parts
 from worker.registry import WORKFLOWS, activities_of, tool_activities_of
-from worker.sandbox import sandboxed_runner
+from worker.sandbox import keep_bytecode, sandboxed_runner
 from workflows import policies, schedules
 from workflows.engine import TemporalEngine
 
 _CONNECT_PAUSE_SECONDS = 0.5
 _SCHEDULE_PAUSE_SECONDS = 5.0
 _GRACEFUL_SECONDS = 5.0
+_WORKFLOW_TASKS = 20
+"""At once. They share one interpreter with the loop that sends heartbeats: more of them do not
+get more done, and make heartbeats late."""
 _log = get_logger(__name__)
 
 
@@ -41,6 +45,8 @@ async def run(settings: Settings) -> None:
         await core.application.apply_log_level()
         parts = build_worker_parts(core)
         await asyncio.to_thread(parts.load)
+        await asyncio.to_thread(keep_bytecode)
+        leave_alone_what_is_loaded()
         await _work(settings, client, parts)
     finally:
         await core.close()
@@ -82,6 +88,7 @@ async def build_worker(
         interceptors=[LogContextInterceptor()],
         max_cached_workflows=settings.worker_max_cached_workflows,
         max_concurrent_activities=settings.worker_max_activities,
+        max_concurrent_workflow_tasks=_WORKFLOW_TASKS,
         sticky_queue_schedule_to_start_timeout=policies.STICKY_TIMEOUT,
         graceful_shutdown_timeout=timedelta(seconds=_GRACEFUL_SECONDS),
     )

@@ -7,6 +7,7 @@ import importlib
 import itertools
 import shutil
 import sys
+from importlib.util import cache_from_source
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from temporalio.worker.workflow_sandbox._restrictions import UnintentionalPassth
 import workflows
 from conclave.crypto import Keyring
 from tests.histories.files import DIRECTORY, KEY, load
-from worker.sandbox import sandboxed_runner
+from worker.sandbox import keep_bytecode, sandboxed_runner
 from workflows.codec import data_converter
 
 SOURCES = Path(workflows.__file__ or "").parent
@@ -118,3 +119,14 @@ def _roots(body: list[ast.stmt]) -> set[str]:
         for name in statement.names
     ]
     return {module.partition(".")[0] for module in modules}
+
+
+def test_the_bytecode_of_workflow_files_is_kept_whatever_python_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    source = SOURCES / "conversation.py"
+    kept = Path(cache_from_source(str(source)))
+    kept.unlink(missing_ok=True)
+    keep_bytecode()
+    assert int.from_bytes(kept.read_bytes()[8:12], "little") == int(source.stat().st_mtime)
