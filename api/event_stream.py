@@ -11,7 +11,7 @@ from pydantic import JsonValue
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from api.subscriptions import LAST_WORDS_SECONDS, Item, Subscription
+from api.subscriptions import Item, Subscription, until_one_ends
 from conclave.errors import Unavailable
 from schema.domain.events import Event, EventType
 
@@ -60,21 +60,11 @@ class EventStream(Response):
         await send(
             {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
         )
-        tell = asyncio.create_task(self._tell(send))
-        beat = asyncio.create_task(self._beat(send))
-        left = asyncio.create_task(_wait_left(receive))
-        ended = asyncio.create_task(self._subscription.wait_ended())
-        tasks = {tell, beat, left, ended}
-        try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            if ended.done():
-                await asyncio.wait({tell}, timeout=LAST_WORDS_SECONDS)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-        if tell.done() and not tell.cancelled() and (error := tell.exception()) is not None:
-            raise error
+        told, *_ = await until_one_ends(
+            self._subscription, self._tell(send), self._beat(send), _wait_left(receive)
+        )
+        if isinstance(told, Exception):
+            raise told
 
     async def _tell(self, send: Send) -> None:
         await self._send(send, f"retry: {_RETRY_MILLISECONDS}\n\n".encode())

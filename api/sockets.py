@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Protocol
@@ -10,7 +9,7 @@ from typing import Protocol
 from fastapi import WebSocket, WebSocketDisconnect
 
 from api.stream import Hub
-from api.subscriptions import LAST_WORDS_SECONDS, Channel, Ending, Subscription
+from api.subscriptions import Channel, Ending, Subscription, until_one_ends
 from conclave.errors import NotFound, Unavailable
 from schema.domain.identity import Principal
 
@@ -66,19 +65,7 @@ async def serve_socket(
 
 async def _serve(client: SocketClient, subscription: Subscription) -> int | None:
     """Serve until one side ends; return the code to close with, None when the client left."""
-    tell = asyncio.create_task(client.tell(subscription))
-    answer = asyncio.create_task(client.answer())
-    ended = asyncio.create_task(subscription.wait_ended())
-    tasks = {tell, answer, ended}
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        if ended.done():
-            await asyncio.wait({tell}, timeout=LAST_WORDS_SECONDS)
-    finally:
-        for task in tasks:
-            task.cancel()
-        outcomes = await asyncio.gather(tell, answer, return_exceptions=True)
-    for outcome in outcomes:
+    for outcome in await until_one_ends(subscription, client.tell(subscription), client.answer()):
         if isinstance(outcome, Unavailable):
             return TRY_AGAIN
         if isinstance(outcome, WebSocketDisconnect):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Coroutine
 from dataclasses import dataclass
 from enum import Enum, auto
 
@@ -17,7 +17,7 @@ Item = Event | Delta
 
 QUEUE_LIMIT = 1000
 REPLAY_PAGE = 500
-LAST_WORDS_SECONDS = 2.0
+_LAST_WORDS_SECONDS = 2.0
 """How long a client is still told what it has not heard, once this side ended."""
 _VOICES_KEPT = 1000
 
@@ -191,3 +191,26 @@ class Subscription:
     def _may_see(self, item: Item) -> bool:
         owner = item.owner
         return owner is None or self._principal.is_admin or owner == self._principal.key
+
+
+async def until_one_ends(
+    subscription: Subscription,
+    tell: Coroutine[object, object, None],
+    *others: Coroutine[object, object, None],
+) -> list[BaseException | None]:
+    """Serve a watcher until the subscription or anything beside it ends; return how each ended.
+
+    Where it is the subscription, what it still has to say is said, for a moment at most.
+    """
+    telling = asyncio.create_task(tell)
+    tasks = [telling, *map(asyncio.create_task, others)]
+    ended = asyncio.create_task(subscription.wait_ended())
+    try:
+        await asyncio.wait({*tasks, ended}, return_when=asyncio.FIRST_COMPLETED)
+        if ended.done():
+            await asyncio.wait({telling}, timeout=_LAST_WORDS_SECONDS)
+    finally:
+        for task in (*tasks, ended):
+            task.cancel()
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    return outcomes
