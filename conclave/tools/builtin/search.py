@@ -39,7 +39,7 @@ class SearchFiles(Arguments):
         description="A regular expression, such as def \\w+_id\\(; with literal a plain text.",
         min_length=1,
         max_length=1000,
-        examples=["TODO"],
+        examples=["note"],
     )
     path: str = Field(default="", max_length=4096, description="File or directory; empty: all.")
     glob: str = Field(default="", max_length=200, description="Only files like this, as *.py.")
