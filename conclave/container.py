@@ -50,6 +50,7 @@ from conclave.crypto import KeyFile, Keyring
 from conclave.db import Database
 from conclave.errands import Errands
 from conclave.events import EventLog
+from conclave.ground import Ground
 from conclave.health.service import HealthService
 from conclave.identity import sealed as identity_sealed
 from conclave.identity.api_keys import ApiKeyHasher, ApiKeyService
@@ -61,7 +62,6 @@ from conclave.ports.engine import WorkflowEngine
 from conclave.ports.events import EventBus
 from conclave.ports.identity import Authenticator
 from conclave.ports.models import Compaction, ProfileDirectory
-from conclave.ports.secrets import SecretReferences
 from conclave.ports.tools import Sandbox, SandboxConfigStore, Toolbox, ToolDesk
 from conclave.ports.workspaces import WorkspaceStore
 from conclave.profiles import repository as profile_rows
@@ -84,31 +84,12 @@ from conclave.tools.handoffs import Handoffs
 from conclave.tools.permissions import PermissionService
 from conclave.tools.sandboxing import SandboxConfigService
 from conclave.tools.service import ToolService
+from conclave.workforce import Workforce, build_workforce
 from conclave.workspaces.dispatch import ProjectDispatch
 from conclave.workspaces.service import ProjectService, WorkspaceService
 from workflows.client import connect
 from workflows.codec import EncryptionCodec, data_converter
 from workflows.engine import TemporalEngine
-
-
-@dataclass(frozen=True)
-class _Ground:
-    """What every service stands on."""
-
-    settings: Settings
-    environment: Mapping[str, str]
-    db: Database
-    bus: EventBus
-    engine: WorkflowEngine
-    keys: Keyring | None
-    events: EventLog
-    audit: AuditLog
-    mailbox: Mailbox
-    errands: Errands
-    security: SecurityService
-    guard: OutgoingGuard
-    references: SecretReferences
-    plain: PlainSettings
 
 
 @dataclass(frozen=True)
@@ -166,11 +147,12 @@ class Core:
 
     def __init__(
         self,
-        ground: _Ground,
+        ground: Ground,
         models: _Models,
         talks: _Talks,
         deeds: _Deeds,
         rules: _Rules,
+        workforce: Workforce,
         stack: AsyncExitStack,
     ) -> None:
         self.settings = ground.settings
@@ -203,6 +185,7 @@ class Core:
         self.authenticator: Authenticator = rules.identity.authenticator
         self.configuration, self.application = rules.configuration, rules.application
         self.components = rules.components
+        self.workforce = workforce
         self._stack = stack
 
     async def close(self) -> None:
@@ -235,7 +218,7 @@ async def build_core(
     audit = AuditLog()
     security = SecurityService(db, audit, settings.auth_mode)
     bus = await _bus(settings, name, stack)
-    ground = _Ground(
+    ground = Ground(
         settings=settings,
         environment=environment,
         db=db,
@@ -256,10 +239,11 @@ async def build_core(
     deeds = _build_deeds(ground, toolbox, git_protocols)
     rules = _build_rules(ground, models, password_cost)
     stack.callback(rules.identity.close)
-    return Core(ground, models, talks, deeds, rules, stack)
+    workforce = build_workforce(ground)
+    return Core(ground, models, talks, deeds, rules, workforce, stack)
 
 
-def _build_models(ground: _Ground, profiles: ProfileDirectory | None) -> _Models:
+def _build_models(ground: Ground, profiles: ProfileDirectory | None) -> _Models:
     catalogue = PriceMapCatalogue()
     providers = ProviderService(
         ground.db,
@@ -278,7 +262,7 @@ def _build_models(ground: _Ground, profiles: ProfileDirectory | None) -> _Models
     return _Models(providers, own_profiles, chooser)
 
 
-def _build_talks(ground: _Ground, models: _Models) -> _Talks:
+def _build_talks(ground: Ground, models: _Models) -> _Talks:
     db, events, audit, mailbox = ground.db, ground.events, ground.audit, ground.mailbox
     watchers = StreamWatchers()
     dispatch = ConversationDispatch(db, mailbox, ground.errands, ground.engine)
@@ -305,9 +289,7 @@ def _build_talks(ground: _Ground, models: _Models) -> _Talks:
     )
 
 
-def _build_deeds(
-    ground: _Ground, toolbox: Toolbox | None, git_protocols: Collection[str]
-) -> _Deeds:
+def _build_deeds(ground: Ground, toolbox: Toolbox | None, git_protocols: Collection[str]) -> _Deeds:
     settings, db, events, audit = ground.settings, ground.db, ground.events, ground.audit
     remotes = GuardedRemotes(ground.guard, git_protocols, known_credentials(ground.environment))
     git = GitProgram(git_protocols)
@@ -350,7 +332,7 @@ def _build_deeds(
     )
 
 
-def _build_rules(ground: _Ground, models: _Models, password_cost: Argon2Cost | None) -> _Rules:
+def _build_rules(ground: Ground, models: _Models, password_cost: Argon2Cost | None) -> _Rules:
     settings, db, audit, keys = ground.settings, ground.db, ground.audit, ground.keys
     configuration = ConfigurationService(
         db,

@@ -31,6 +31,20 @@ class NotFound(ConclaveError):
     status = 404
 
 
+class Missing(NotFound):
+    """A reference in a body to what does not exist; `details.field` names the field."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message, field=field)
+
+
+class BudgetExhausted(ConclaveError):
+    """A budget does not cover the most this call can cost."""
+
+    code = "budget_exhausted"
+    status = 402
+
+
 class Conflict(ConclaveError):
     """The present state does not allow it, or the value is taken."""
 

@@ -112,4 +112,4 @@ def turn_stopped_event(conversation: Conversation, asked: FinishInput) -> EventD
 
 def private_owner_of(kind: str, owner: str) -> str | None:
     """Return who alone may see it, None where everybody may: sessions and chats are private."""
-    return None if kind == ConversationKind.CONVERSATION else owner
+    return owner if ConversationKind(kind).is_private else None

@@ -27,7 +27,7 @@ _COLUMNS = (
 )
 
 
-_IS_PRIVATE = ConversationRow.kind != ConversationKind.CONVERSATION
+_IS_PRIVATE = ConversationRow.kind.in_([kind for kind in ConversationKind if kind.is_private])
 """Sessions and chats are their owner's, and so is what is remembered of them."""
 
 

@@ -32,7 +32,7 @@ class Judgement(Shape):
 def judge(tool: Tool, asker: ToolAsker, permissions: Permissions, *, granted: bool) -> Judgement:
     """Return the strictest verdict; `granted`: a person allowed this tool for this chat."""
     found = [*_of_agent(tool, asker)]
-    if asker.kind is ConversationKind.CONVERSATION:
+    if not asker.kind.is_private:
         found.append(_unattended(tool, asker))
     else:
         found.append(_attended(tool, permissions, "permissions", granted=granted))

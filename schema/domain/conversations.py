@@ -21,11 +21,18 @@ class ConversationStatus(StrEnum):
 
 
 class ConversationKind(StrEnum):
-    """Where a conversation came from: a team's talk, an agent's session, or a chat."""
+    """Where a conversation came from: a team's talk, an agent's session, a chat, or a task."""
 
     CONVERSATION = "conversation"
     SESSION = "session"
     CHAT = "chat"
+    TASK = "task"
+    """The transcript of a task's attempts: in no list of conversations."""
+
+    @property
+    def is_private(self) -> bool:
+        """Whether only its owner sees it."""
+        return self in {ConversationKind.SESSION, ConversationKind.CHAT}
 
 
 class TurnStrategy(StrEnum):

@@ -182,7 +182,7 @@ class ToolAsker(Shape):
     @property
     def private_owner(self) -> str | None:
         """Who alone may see it, None where everybody may."""
-        return None if self.kind is ConversationKind.CONVERSATION else self.owner
+        return self.owner if self.kind.is_private else None
 
 
 class ToolExecution(Shape):

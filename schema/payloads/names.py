@@ -9,6 +9,9 @@ APPROVAL_WORKFLOW: Final = "Approval"
 UPKEEP_WORKFLOW: Final = "Upkeep"
 CHECKOUT_WORKFLOW: Final = "Checkout"
 REMOVAL_WORKFLOW: Final = "Removal"
+TASK_WORKFLOW: Final = "Task"
+PIPELINE_WORKFLOW: Final = "Pipeline"
+TRIGGER_WORKFLOW: Final = "Trigger"
 
 ADVANCE_UPDATE: Final = "advance"
 WAKE_SIGNAL: Final = "wake"
@@ -59,3 +62,14 @@ def checkout_workflow_id(project_id: int, run: int) -> str:
 def removal_workflow_id(project_id: int) -> str:
     """Return the id of the run that removes a deleted project's files: `project-7-removal`."""
     return f"project-{project_id}-removal"
+
+
+def task_workflow_id(task_id: int, run: int) -> str:
+    """Return the id of a task's run: `task-7`, a deliberate second one `task-7-2`."""
+    base = f"task-{task_id}"
+    return base if run == 1 else f"{base}-{run}"
+
+
+def pipeline_workflow_id(run_id: int) -> str:
+    """Return the id of a pipeline's run: `pipeline-run-5`."""
+    return f"pipeline-run-{run_id}"

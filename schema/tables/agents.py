@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Index, String, text
+from decimal import Decimal
+
+from pydantic import JsonValue
+from sqlalchemy import BigInteger, Index, Integer, Numeric, String, Text, text
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from schema.tables.base import Base, CreatedAt, Document, Id, Instant
@@ -26,6 +30,23 @@ class AgentRow(Base):
     background: Mapped[Document]
     config: Mapped[Document]
     state: Mapped[str] = mapped_column(String(32), server_default="active")
+    description: Mapped[str | None] = mapped_column(Text)
+    system_prompt: Mapped[str | None] = mapped_column(Text)
+    max_concurrent_tasks: Mapped[int] = mapped_column(Integer, server_default="3")
+    worker_id: Mapped[int | None] = mapped_column(BigInteger)
+    tags: Mapped[list[str]] = mapped_column(ARRAY(String(64)), server_default="{}")
+    risk_rules: Mapped[Document] = mapped_column(server_default="{}")
+    fallback_models: Mapped[list[dict[str, JsonValue]]] = mapped_column(JSONB, server_default="[]")
+    """`{provider, model}`, asked in order while the agent's own model cannot answer."""
+    daily_budget_usd: Mapped[Decimal] = mapped_column(Numeric(18, 9), server_default="0")
+    max_tokens_per_task: Mapped[int] = mapped_column(Integer, server_default="0")
+    memory_limit_mb: Mapped[int] = mapped_column(Integer, server_default="0")
+    tasks_completed: Mapped[int] = mapped_column(Integer, server_default="0")
+    tasks_failed: Mapped[int] = mapped_column(Integer, server_default="0")
+    task_seconds: Mapped[Decimal] = mapped_column(Numeric(18, 3), server_default="0")
+    """What its completed tasks took in all."""
+    failed_in_a_row: Mapped[int] = mapped_column(Integer, server_default="0")
+    last_active_at: Mapped[Instant | None]
     created_at: Mapped[CreatedAt]
     updated_at: Mapped[CreatedAt]
     deleted_at: Mapped[Instant | None]

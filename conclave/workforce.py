@@ -1,0 +1,22 @@
+"""The composition root's second half: what makes work and sees it to its end.
+
+Built by `conclave.container` alone. Each part is a field of `Workforce`, and an attribute of
+`Core`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from conclave.ground import Ground
+
+
+@dataclass(frozen=True)
+class Workforce:
+    """Tasks, pipelines, triggers, budgets and what they need."""
+
+
+def build_workforce(ground: Ground) -> Workforce:
+    """Build the services of work on what the rest of the core is."""
+    del ground
+    return Workforce()
