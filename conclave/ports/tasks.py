@@ -31,3 +31,22 @@ class TaskDesk(Protocol):
     async def cancel(self, tx: Transaction, task_id: int, reason: str) -> None:
         """Cancel a task and stop what runs of it; one that has ended is left as it is."""
         ...
+
+    async def release(self, tx: Transaction, agent_id: int, *, keep_agent: bool) -> None:
+        """Give back an agent's open tasks: what runs is stopped, and all go back to pending.
+
+        `keep_agent`: they stay the agent's (it was stopped); else they are anybody's (it is gone).
+        """
+        ...
+
+    async def dispatch_soon(self, tx: Transaction) -> None:
+        """Look for work to hand out once this is committed: an agent may take more than before."""
+        ...
+
+    async def budget_changed(self, tx: Transaction) -> None:
+        """Let tasks that wait for budget try again once this is committed."""
+        ...
+
+    async def approvals_changed(self, tx: Transaction, task_id: int) -> None:
+        """Put a task into review while an approval of it is pending, and back into progress."""
+        ...
