@@ -325,7 +325,7 @@ _PLATFORM = _Group(
     /circuit-breakers/{}/force-close        POST admin
     /circuit-breakers/{}/reset              POST admin
     /dead-letter                            GET admin, POST admin
-    /dead-letter/{}                         DELETE admin
+    /dead-letter/{}                         GET admin, DELETE admin
     /dead-letter/{}/retry                   POST admin
     /dead-letter/retry-all                  POST admin
     /dead-letter/stats                      GET admin

@@ -33,7 +33,17 @@ from api.gathering.routes import settings as settings_routes
 from api.middleware import BodyLimit, Head, RequestContext, TrailingSlash
 from api.openapi import DescribedAPI
 from api.platform.dialect import PLATFORM
-from api.platform.routes import api_keys, approvals, audit, auth, secrets, sessions, users
+from api.platform.routes import (
+    api_keys,
+    approvals,
+    audit,
+    auth,
+    dead_letters,
+    secrets,
+    sessions,
+    tasks,
+    users,
+)
 from api.platform.routes import health as platform_health
 from api.platform.routes import ip_rules as platform_ip_rules
 from api.platform.routes import security as platform_security
@@ -72,6 +82,8 @@ ROUTERS = (
     audit.router,
     secrets.router,
     approvals.router,
+    tasks.router,
+    dead_letters.router,
     aether_health.router,
     projects.router,
     chats.router,
@@ -104,6 +116,8 @@ _TAGS = [
     {"name": "Settings", "description": "Model providers and the application's own settings."},
     {"name": "Security", "description": "Who may call, from where, and with what."},
     {"name": "Approvals", "description": "What waits for a person's yes or no."},
+    {"name": "Tasks", "description": "Work that agents see to its end."},
+    {"name": "Dead letters", "description": "Tasks that failed for good, and second chances."},
     {"name": "Secrets", "description": "Values that are kept encrypted and used by name."},
 ]
 

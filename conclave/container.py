@@ -186,6 +186,7 @@ class Core:
         self.configuration, self.application = rules.configuration, rules.application
         self.components = rules.components
         self.workforce = workforce
+        self.tasks, self.dead_letters = workforce.tasks, workforce.dead_letters
         self._stack = stack
 
     async def close(self) -> None:
@@ -239,7 +240,7 @@ async def build_core(
     deeds = _build_deeds(ground, toolbox, git_protocols)
     rules = _build_rules(ground, models, password_cost)
     stack.callback(rules.identity.close)
-    workforce = build_workforce(ground)
+    workforce = build_workforce(ground, deeds.tool_desk)
     return Core(ground, models, talks, deeds, rules, workforce, stack)
 
 

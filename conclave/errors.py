@@ -171,6 +171,18 @@ class ProviderRefused(ProviderError):
     code = "provider_refused"
 
 
+class CredentialsRefused(ProviderRefused):
+    """The provider does not take the key."""
+
+    code = "credentials_refused"
+
+
+class ProviderExhausted(ProviderRefused):
+    """The provider could not answer, as often as one step asks: a later turn may find it back."""
+
+    code = "provider_exhausted"
+
+
 class ProviderUnavailable(ProviderError):
     """The provider may answer later. `retry_after` is in seconds, None when it did not say."""
 

@@ -1,22 +1,49 @@
 """The composition root's second half: what makes work and sees it to its end.
 
-Built by `conclave.container` alone. Each part is a field of `Workforce`, and an attribute of
-`Core`.
+Built by `conclave.container` alone.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from conclave.conversations.threads import ThreadService
 from conclave.ground import Ground
+from conclave.ports.tools import ToolDesk
+from conclave.tasks.attempts import TaskAttempts
+from conclave.tasks.dead_letters import DeadLetterService
+from conclave.tasks.dispatcher import Dispatcher
+from conclave.tasks.endings import TaskEndings
+from conclave.tasks.service import TaskService
+from conclave.tasks.turns import TaskTurnService
+from conclave.tasks.wakes import TaskWakes
 
 
 @dataclass(frozen=True)
 class Workforce:
     """Tasks, pipelines, triggers, budgets and what they need."""
 
+    tasks: TaskService
+    dead_letters: DeadLetterService
+    task_wakes: TaskWakes
+    task_turns: TaskTurnService
+    task_attempts: TaskAttempts
+    dispatcher: Dispatcher
 
-def build_workforce(ground: Ground) -> Workforce:
+
+def build_workforce(ground: Ground, tool_desk: ToolDesk) -> Workforce:
     """Build the services of work on what the rest of the core is."""
-    del ground
-    return Workforce()
+    db, events, audit, mailbox = ground.db, ground.events, ground.audit, ground.mailbox
+    threads = ThreadService(mailbox, tool_desk)
+    wakes = TaskWakes(db, mailbox, ground.errands, ground.engine, ground.plain)
+    endings = TaskEndings(events, mailbox, threads, wakes)
+    dispatcher = Dispatcher(db, events, threads, wakes, endings, ground.plain)
+    wakes.hand_out = dispatcher.hand_out
+    return Workforce(
+        tasks=TaskService(db, events, audit, threads, wakes, endings),
+        dead_letters=DeadLetterService(db, events, audit, endings),
+        task_wakes=wakes,
+        task_turns=TaskTurnService(db, events, endings),
+        task_attempts=TaskAttempts(db, events, threads, wakes, endings),
+        dispatcher=dispatcher,
+    )

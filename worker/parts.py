@@ -8,6 +8,7 @@ from activities.approvals import ApprovalActivities
 from activities.conversations import ConversationActivities
 from activities.git import GitActivities
 from activities.llm import LLMActivities
+from activities.tasks import TaskActivities
 from activities.tools import ToolActivities
 from activities.upkeep import UpkeepActivities
 from conclave.adapters.llm.demo import DemoGateway
@@ -23,6 +24,7 @@ from conclave.mailbox import Mailbox
 from conclave.outbox.relay import Relay
 from conclave.ports.engine import Chore
 from conclave.settings import AuthMode
+from conclave.tasks.wakes import DISPATCH_TARGET, TASK_TARGET
 from conclave.workspaces.checkout import CheckoutService
 from conclave.workspaces.dispatch import TARGET_KIND as PROJECT_TARGET
 from conclave.workspaces.scratch import ScratchRemoval
@@ -39,6 +41,7 @@ class WorkerParts:
     tools: ToolActivities
     upkeep: UpkeepActivities
     git: GitActivities
+    tasks: TaskActivities
     relay: Relay
     gateway: LiteLLMGateway
 
@@ -59,12 +62,15 @@ def build_worker_parts(core: Core) -> WorkerParts:
         RoutingGateway(gateway, DemoGateway()),
         core.models,
         core.tool_desk,
+        core.workforce.task_turns,
     )
     record = ConversationRecord(core.db, core.events, mailbox, core.tool_desk)
     targets = {
         CONVERSATION_TARGET: core.dispatch.deliver,
         APPROVAL_TARGET: core.approval_dispatch.deliver,
         PROJECT_TARGET: core.project_dispatch.deliver,
+        TASK_TARGET: core.workforce.task_wakes.deliver,
+        DISPATCH_TARGET: core.workforce.dispatcher.hand_out,
     }
     return WorkerParts(
         llm=LLMActivities(turns),
@@ -75,6 +81,7 @@ def build_worker_parts(core: Core) -> WorkerParts:
         tools=ToolActivities(core.tools),
         upkeep=UpkeepActivities(chores_of(core)),
         git=GitActivities(CheckoutService(core.db, core.events, core.workspace_store)),
+        tasks=TaskActivities(core.workforce.task_attempts),
         relay=Relay(core.db, mailbox, targets),
         gateway=gateway,
     )

@@ -8,6 +8,7 @@ from worker.parts import WorkerParts
 from workflows.approval import ApprovalWorkflow
 from workflows.checkout import CheckoutWorkflow, RemovalWorkflow
 from workflows.conversation import ConversationWorkflow
+from workflows.task import TaskWorkflow
 from workflows.upkeep import UpkeepWorkflow
 
 WORKFLOWS: Sequence[type] = (
@@ -16,6 +17,7 @@ WORKFLOWS: Sequence[type] = (
     UpkeepWorkflow,
     CheckoutWorkflow,
     RemovalWorkflow,
+    TaskWorkflow,
 )
 
 
@@ -34,6 +36,10 @@ def activities_of(parts: WorkerParts) -> list[Callable[..., object]]:
         parts.git.settle,
         parts.git.remove,
         parts.tools.execute,
+        parts.tasks.look,
+        parts.tasks.fail,
+        parts.tasks.requeue,
+        parts.tasks.close,
     ]
 
 

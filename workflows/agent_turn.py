@@ -9,6 +9,8 @@ side, before the next step reads their answers from the record.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
 
 from temporalio import workflow
@@ -28,24 +30,47 @@ MAX_STEPS = 25
 MAX_DENIED_ROUNDS = 3
 
 
-async def speak(call: CompleteInput, summary: str) -> CompleteResult:
+@dataclass(frozen=True)
+class Bounds:
+    """How far a turn may go."""
+
+    max_steps: int = MAX_STEPS
+    tool_timeout: int | None = None
+    """Seconds a tool may take; None: as the tool says."""
+    is_interrupted: Callable[[], bool] = lambda: False
+    """Asked between two steps: something was said that the next turn has to hear."""
+
+
+UNBOUNDED = Bounds()
+
+
+async def speak(call: CompleteInput, summary: str, bounds: Bounds = UNBOUNDED) -> CompleteResult:
     """Run the turn and return its last step's result.
 
-    Raises ActivityError where the model cannot answer; cancelling it cancels what runs, approvals
-    too.
+    One that was interrupted returns with `tools`: they were run, and the next turn reads their
+    answers. Raises ActivityError where the model cannot answer; cancelling it cancels what runs,
+    approvals too.
     """
     denied_rounds = 0
     result = await _complete(names.COMPLETE_ACTIVITY, call, summary)
     while result.outcome is CallOutcome.SPOKEN and result.tool_calls:
-        ended = await asyncio.gather(*(_use(tool) for tool in result.tools))
+        ended = await asyncio.gather(*(_use(_bounded(tool, bounds)) for tool in result.tools))
         all_denied = all(status is ExecutionStatus.DENIED for status in ended)
         denied_rounds = denied_rounds + 1 if all_denied else 0
         if denied_rounds >= MAX_DENIED_ROUNDS:
             return result.model_copy(update={"outcome": CallOutcome.TOOLS_DENIED})
+        if bounds.is_interrupted():
+            return result
         step = call.step + 1
-        call = call.model_copy(update={"step": step, "offer_tools": step < MAX_STEPS})
+        call = call.model_copy(update={"step": step, "offer_tools": step < bounds.max_steps})
         result = await _complete(names.COMPLETE_ACTIVITY, call, f"{summary}, step {call.step}")
     return result
+
+
+def _bounded(tool: ToolRef, bounds: Bounds) -> ToolRef:
+    if bounds.tool_timeout is None:
+        return tool
+    return tool.model_copy(update={"timeout": min(tool.timeout, bounds.tool_timeout)})
 
 
 async def compact(call: CompleteInput, summary: str) -> CompleteResult:

@@ -23,6 +23,7 @@ from temporalio.client import (
     WorkflowUpdateRPCTimeoutOrCancelledError,
 )
 from temporalio.common import (
+    Priority,
     TypedSearchAttributes,
     WorkflowIDConflictPolicy,
     WorkflowIDReusePolicy,
@@ -30,7 +31,8 @@ from temporalio.common import (
 from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
-from conclave.errors import ExecutionClosed, Unavailable
+from conclave.errors import Conflict, ExecutionClosed, Unavailable
+from schema.domain.inbox import InboxItem
 from schema.payloads import names
 from schema.payloads.approvals import ApprovalInput
 from schema.payloads.checkout import CheckoutInput, RemovalInput
@@ -42,6 +44,7 @@ from schema.payloads.conversations import (
     ConversationState,
     WakeInput,
 )
+from schema.payloads.tasks import AmendInput, AmendResult, TaskInput
 from workflows import visibility
 
 _PROBE_SECONDS = 1.0
@@ -156,10 +159,7 @@ class TemporalEngine:
 
     async def cancel_checkout(self, asked: CheckoutInput) -> None:
         """Ask a checkout to stop; one that is over, or never was, is success."""
-        workflow_id = names.checkout_workflow_id(asked.project_id, asked.run)
-        with suppress(ExecutionClosed):
-            async with _translated():
-                await self._client.get_workflow_handle(workflow_id).cancel()
+        await self._cancel(names.checkout_workflow_id(asked.project_id, asked.run))
 
     async def start_removal(self, asked: RemovalInput) -> None:
         """Start removing a deleted project's files; already running is success."""
@@ -180,6 +180,52 @@ class TemporalEngine:
                 search_attributes=visibility.project_attributes(kind),
                 static_summary=f"{kind} of project {asked.project_id}",
             )
+
+    async def start_task(self, asked: TaskInput, *, wake: bool) -> None:
+        """Start an attempt at a task; already running is success.
+
+        Its priority orders Temporal's queues; the agent is the key of fairness, so that a busy one
+        does not starve the others.
+        """
+        async with _translated():
+            await self._client.start_workflow(
+                names.TASK_WORKFLOW,
+                asked,
+                id=names.task_workflow_id(asked.task_id, asked.run),
+                task_queue=names.CONCLAVE_QUEUE,
+                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+                start_signal=names.WAKE_SIGNAL if wake else None,
+                start_signal_args=[WakeInput()] if wake else [],
+                priority=Priority(
+                    priority_key=asked.rank + 1, fairness_key=f"agent-{asked.agent_id}"
+                ),
+                search_attributes=visibility.task_attributes(asked),
+                static_summary=visibility.task_summary(asked),
+            )
+
+    async def amend_task(self, task_id: int, run: int, item: InboxItem) -> None:
+        """Hand a change to the run that works on the task."""
+        async with _translated():
+            handle = self._client.get_workflow_handle(names.task_workflow_id(task_id, run))
+            try:
+                await handle.execute_update(  # pyright: ignore[reportUnknownMemberType]  # as above
+                    names.AMEND_UPDATE,
+                    AmendInput(item=item),
+                    id=f"inbox-{item.id}",
+                    result_type=AmendResult,
+                )
+            except WorkflowUpdateFailedError as error:
+                raise Conflict("That attempt is ending.") from error
+
+    async def cancel_task(self, task_id: int, run: int) -> None:
+        """Ask an attempt to stop; one that is over, or never was, is success."""
+        await self._cancel(names.task_workflow_id(task_id, run))
+
+    async def _cancel(self, workflow_id: str) -> None:
+        with suppress(ExecutionClosed):
+            async with _translated():
+                await self._client.get_workflow_handle(workflow_id).cancel()
 
     async def is_reachable(self) -> bool:
         """Whether the server answers within a second."""

@@ -13,6 +13,7 @@ with workflow.unsafe.imports_passed_through():
     from schema.payloads import names
     from schema.payloads.approvals import ApprovalInput
     from schema.payloads.conversations import ConversationState
+    from schema.payloads.tasks import TaskInput
 
 AGENT_ID = SearchAttributeKey.for_keyword_list(names.AGENT_ID_ATTRIBUTE)
 CIRCLE_NAME = SearchAttributeKey.for_keyword(names.CIRCLE_NAME_ATTRIBUTE)
@@ -89,3 +90,39 @@ def approval_summary(asked: ApprovalInput) -> str:
 def approval_attributes() -> Attributes:
     """Return what an approval's run is found by."""
     return Attributes([SearchAttributePair(KIND, "approval")])
+
+
+def task_attributes(state: TaskInput) -> Attributes:
+    """Return what an attempt at a task is found by from its first moment."""
+    return Attributes(
+        [
+            SearchAttributePair(AGENT_ID, [str(state.agent_id)]),
+            SearchAttributePair(KIND, "task"),
+            SearchAttributePair(STATUS, "in_progress"),
+        ]
+    )
+
+
+def task_summary(state: TaskInput) -> str:
+    """Return the one line that lists show of an attempt."""
+    return f"task {state.task_id}, attempt {state.execution}: {state.label}"
+
+
+def task_details(state: TaskInput, doing: str, spent_micro_usd: int) -> str:
+    """Return how things stand, in Markdown."""
+    waiting = ", ".join(str(item.id) for item in state.inbox) or "none"
+    return (
+        f"{doing}\n\n- agent {state.agent_id}: {state.label}\n- turns: {state.turn}\n"
+        f"- changes waiting: {waiting}\n- spent: ${spent_micro_usd / 1_000_000:.6f}\n\n"
+        f"`GET /api/v1/tasks/{state.task_id}`"
+    )
+
+
+def task_end_attributes(
+    outcome: str, spent_micro_usd: int
+) -> list[SearchAttributeUpdate[str] | SearchAttributeUpdate[float]]:
+    """Return what an attempt is found by once it is over."""
+    return [
+        STATUS.value_set(outcome),
+        COST_USD.value_set(spent_micro_usd / 1_000_000),
+    ]

@@ -340,6 +340,8 @@ class ConversationService:
         found = await self._conversations.get(tx, conversation_id, lock=lock)
         if found is None:
             raise ConversationNotFound(conversation_id)
+        if lock and found.kind is ConversationKind.TASK:
+            raise Conflict("This is the transcript of a task: change the task instead")
         return found
 
 

@@ -61,6 +61,9 @@ class Opening(Shape):
     compacted_seq: int
     """The transcript up to here is summarised."""
     circle_config: dict[str, JsonValue] | None
+    task_id: int | None
+    """The task that is worked on here."""
+    required_tools: list[str] | None
     behind: bool
     """An earlier request is not answered yet."""
     is_replied: bool

@@ -40,6 +40,7 @@ from schema.tables.circles import CircleRow
 from schema.tables.conversations import ConversationRow, MessageRow
 from schema.tables.inbox import InboxRow, OutboxRow
 from schema.tables.model_calls import ModelCallRow
+from schema.tables.tasks import TaskRow
 from schema.tables.tools import ToolExecutionRow
 
 T = TypeVar("T")
@@ -155,6 +156,8 @@ OPENING = (
         ConversationRow.permissions,
         ConversationRow.profile,
         ConversationRow.compacted_seq,
+        TaskRow.id.label("task_id"),
+        TaskRow.required_tools,
         CircleRow.config.label("circle_config"),
         AgentRow.id.label("agent_id"),
         AgentRow.name.label("agent_name"),
@@ -177,6 +180,7 @@ OPENING = (
     .outerjoin(AgentRow, and_(AgentRow.id == _agent_id, AgentRow.deleted_at.is_(None)))
     .outerjoin(InboxRow, InboxRow.id == _inbox_id)
     .outerjoin(CircleRow, CircleRow.id == ConversationRow.circle_id)
+    .outerjoin(TaskRow, TaskRow.conversation_id == ConversationRow.id)
     .where(ConversationRow.id == _conversation_id)
     .with_for_update(of=ConversationRow)
 )

@@ -21,13 +21,14 @@ from conclave.conversations.rendering import (
     turn_completed_event,
 )
 from conclave.conversations.repository import ConversationRepository
-from conclave.conversations.turn_repository import Opening, TurnRepository
+from conclave.conversations.turn_repository import Opening, Passage, TurnRepository
 from conclave.db import Database, Transaction
-from conclave.errors import ConclaveError, ProviderRefused
+from conclave.errors import ConclaveError, ProviderExhausted
 from conclave.events import EventLog
 from conclave.mailbox import Mailbox
 from conclave.ports.events import EventBus
 from conclave.ports.models import ModelGateway
+from conclave.ports.task_turns import TaskTurns
 from conclave.ports.tools import ToolDesk
 from schema.domain.agents import AgentConfig, AgentStatus
 from schema.domain.base import Shape
@@ -75,6 +76,7 @@ class TurnService:
         gateway: ModelGateway,
         models: ModelChooser,
         tools: ToolDesk,
+        tasks: TaskTurns,
     ) -> None:
         self._db = db
         self._events = events
@@ -85,6 +87,7 @@ class TurnService:
         self._compactor = Compactor(db, events, mailbox, gateway)
         self._compactions = CompactionRepository()
         self._tools = tools
+        self._tasks = tasks
         self._turns = TurnRepository()
         self._conversations = ConversationRepository()
 
@@ -193,7 +196,10 @@ class TurnService:
             # Tries of an earlier request that failed at this turn are not this one's.
             failures=min(opening.failures, attempt - 1),
         )
-        await self._events.append(tx, [*asked, _started_event(prepared)])
+        drafts = [*asked, _started_event(prepared)]
+        if opening.task_id is not None and call.step == 1:
+            drafts += await self._tasks.begun(tx, call)
+        await self._events.append(tx, drafts)
         return prepared
 
     async def _reserve_summary(
@@ -257,7 +263,7 @@ class TurnService:
                     status=passage.status,
                     step=call.step,
                 )
-                completed = await self._completed(tx, prepared, reply)
+                completed = await self._completed(tx, prepared, reply, passage)
                 await self._events.append(tx, [event, *completed])
                 refs = (
                     await self._tools.record(tx, prepared.asker, _step(call), reply.tool_calls)
@@ -269,9 +275,12 @@ class TurnService:
         raise LateAttempt("A later attempt of this call took over, or the conversation ended.")
 
     async def _completed(
-        self, tx: Transaction, prepared: PreparedCall, reply: ModelReply
+        self, tx: Transaction, prepared: PreparedCall, reply: ModelReply, passage: Passage
     ) -> list[EventDraft]:
-        """Return the event that closes a chat's turn, with what all its steps used."""
+        """Return the event that closes a chat's turn, with what all its steps used, or a task."""
+        if prepared.asker.kind is ConversationKind.TASK:
+            is_last = not (reply.tool_calls or passage.waiting)
+            return [*await self._tasks.said(tx, prepared.call, reply, is_last=is_last)]
         if reply.tool_calls or prepared.asker.kind is not ConversationKind.CHAT:
             return []
         stop = "max_tokens" if reply.finish_reason == "length" else "end_turn"
@@ -285,7 +294,7 @@ class TurnService:
         """
         await self._close(prepared, error.code, was_billed=error.code == "provider_timeout")
         if error.retryable and prepared.failures + 1 >= PROVIDER_TRIES:
-            return ProviderRefused(f"{error.message} (asked {PROVIDER_TRIES} times)")
+            return ProviderExhausted(f"{error.message} (asked {PROVIDER_TRIES} times)")
         return error
 
     async def _close(self, prepared: PreparedCall, error_code: str, *, was_billed: bool) -> None:
@@ -381,12 +390,14 @@ def _asker(call: CompleteInput, opening: Opening) -> ToolAsker:
         agent_name=opening.agent_name or "",
         config=opening.config or AgentConfig(),
         tightened=opening.permissions,
+        task_id=opening.task_id,
+        required_tools=opening.required_tools,
     )
 
 
 def _ends(prepared: PreparedCall, reply: ModelReply) -> bool:
-    """Whether the conversation is complete with this reply; a chat never is."""
-    if prepared.asker.kind is ConversationKind.CHAT:
+    """Whether the conversation is complete with this reply: no chat is, and a task says itself."""
+    if prepared.asker.kind in (ConversationKind.CHAT, ConversationKind.TASK):
         return False
     return prepared.call.turn >= prepared.max_turns or has_end_marker(reply.text)
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Protocol
 
 from conclave.db import Transaction
+from schema.domain.inbox import InboxItem
 from schema.payloads.approvals import ApprovalInput
 from schema.payloads.checkout import CheckoutInput, RemovalInput
 from schema.payloads.conversations import AdvanceInput, AdvanceResult, ConversationState
+from schema.payloads.tasks import TaskInput
 
 
 class WorkflowEngine(Protocol):
@@ -51,6 +53,18 @@ class WorkflowEngine(Protocol):
 
     async def start_removal(self, asked: RemovalInput) -> None:
         """Start removing a deleted project's files; already running is success."""
+        ...
+
+    async def start_task(self, asked: TaskInput, *, wake: bool) -> None:
+        """Start an attempt at a task; already running is success. `wake`: and let it look."""
+        ...
+
+    async def amend_task(self, task_id: int, run: int, item: InboxItem) -> None:
+        """Hand a change to the run that works on it. Raises `Conflict` where that is ending."""
+        ...
+
+    async def cancel_task(self, task_id: int, run: int) -> None:
+        """Ask an attempt to stop; one that is over, or never was, is success."""
         ...
 
     async def is_reachable(self) -> bool:

@@ -29,3 +29,11 @@ class SettingHome(Protocol):
         Raises `Invalid`, `EncryptionKeyMissing` for a secret.
         """
         ...
+
+
+class SettingsInForce(Protocol):
+    """Reads settings."""
+
+    async def current(self, *names: str) -> Mapping[str, KeptSetting]:
+        """Return the named ones (`general.auto_assign_tasks`). Costs no query as a rule."""
+        ...

@@ -145,6 +145,7 @@ class ToolDeskService:
                 action=f"execute_tool:{line.tool_name}",
                 description=f"{asker.agent_name} wants to use {line.tool_name}",
                 risk_level=_risk(tool),
+                task_id=asker.task_id,
                 agent_id=asker.agent_id,
                 conversation_id=asker.conversation_id,
                 tool_execution_id=line.id,

@@ -125,6 +125,8 @@ def _opened(row: RowMapping) -> OpenedExecution:
             agent_name=row["agent_name"] or "",
             config=AgentConfig.model_validate(row["agent_config"] or {}),
             tightened=row["permissions"],
+            task_id=row["of_task"],
+            required_tools=row["required_tools"],
         ),
         project_id=row["project_id"],
         is_granted=row["is_granted"],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Self, cast
@@ -13,6 +13,9 @@ from schema.domain.agents import AgentConfig
 from schema.domain.base import Shape
 from schema.domain.conversations import ConversationKind
 from schema.domain.permissions import Autonomy, Permissions
+
+TASK_TOOLS = ("report_progress", "publish_file")
+"""What whoever works on a task may always do."""
 
 
 class Effect(StrEnum):
@@ -140,6 +143,8 @@ class ToolAsker(Shape):
     circle_allows_tools: bool = True
     tightened: Permissions | None = None
     """What the chat itself tightens of the rules."""
+    task_id: int | None = None
+    """The task that is worked on."""
 
     @classmethod
     def of(
@@ -154,8 +159,14 @@ class ToolAsker(Shape):
         agent_name: str,
         config: AgentConfig,
         tightened: Mapping[str, JsonValue] | None,
+        task_id: int | None = None,
+        required_tools: Sequence[str] | None = None,
     ) -> Self:
-        """Read an asker from what the record says of conversation, circle and agent."""
+        """Read an asker from what the record says of conversation, circle, agent and task.
+
+        A task's run sees the tools that the task requires, or all of the agent's where it names
+        none, and those that report on it.
+        """
         extra: Mapping[str, object] = config.model_extra or {}
         blacklist = extra.get("tool_blacklist")
         names = cast("list[object]", blacklist) if isinstance(blacklist, list) else []
@@ -167,7 +178,12 @@ class ToolAsker(Shape):
             circle_id=circle_id,
             agent_id=agent_id,
             agent_name=agent_name,
-            named_tools=tuple(config.tools),
+            named_tools=(
+                tuple(config.tools)
+                if task_id is None
+                else (*(required_tools or config.tools), *TASK_TOOLS)
+            ),
+            task_id=task_id,
             autonomy=Autonomy(autonomy) if autonomy in set(Autonomy) else Autonomy.CAUTIOUS,
             blacklist=tuple(name for name in names if isinstance(name, str)),
             circle_allows_tools=(circle_config or {}).get("allow_tools") is not False,

@@ -32,6 +32,12 @@ CLONE_ACTIVITY: Final = "git.clone"
 SETTLE_CHECKOUT_ACTIVITY: Final = "git.settle"
 REMOVE_FILES_ACTIVITY: Final = "git.remove"
 
+LOOK_AT_TASK_ACTIVITY: Final = "tasks.look"
+FAIL_TASK_ACTIVITY: Final = "tasks.fail"
+REQUEUE_TASK_ACTIVITY: Final = "tasks.requeue"
+CLOSE_TASK_ACTIVITY: Final = "tasks.close"
+AMEND_UPDATE: Final = "amend"
+
 CONCLAVE_QUEUE: Final = "conclave"
 TOOLS_QUEUE: Final = "tools"
 

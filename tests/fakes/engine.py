@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from conclave.errors import Unavailable
+from schema.domain.inbox import InboxItem
 from schema.payloads.approvals import ApprovalInput
 from schema.payloads.checkout import CheckoutInput, RemovalInput
 from schema.payloads.conversations import (
@@ -13,6 +14,7 @@ from schema.payloads.conversations import (
     AdvanceResult,
     ConversationState,
 )
+from schema.payloads.tasks import TaskInput
 
 
 @dataclass
@@ -27,6 +29,9 @@ class FakeEngine:
     checkouts: list[CheckoutInput] = field(default_factory=list[CheckoutInput])
     cancelled: list[CheckoutInput] = field(default_factory=list[CheckoutInput])
     removals: list[RemovalInput] = field(default_factory=list[RemovalInput])
+    tasks: list[TaskInput] = field(default_factory=list[TaskInput])
+    amended: list[InboxItem] = field(default_factory=list[InboxItem])
+    tasks_cancelled: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
     workers: int = 1
     down: bool = False
 
@@ -40,6 +45,9 @@ class FakeEngine:
         self.checkouts.clear()
         self.cancelled.clear()
         self.removals.clear()
+        self.tasks.clear()
+        self.amended.clear()
+        self.tasks_cancelled.clear()
         self.workers = 1
         self.down = False
 
@@ -81,6 +89,18 @@ class FakeEngine:
     async def start_removal(self, asked: RemovalInput) -> None:
         self._answer()
         self.removals.append(asked)
+
+    async def start_task(self, asked: TaskInput, *, wake: bool) -> None:
+        self._answer()
+        self.tasks.append(asked)
+
+    async def amend_task(self, task_id: int, run: int, item: InboxItem) -> None:
+        self._answer()
+        self.amended.append(item)
+
+    async def cancel_task(self, task_id: int, run: int) -> None:
+        self._answer()
+        self.tasks_cancelled.append((task_id, run))
 
     async def is_reachable(self) -> bool:
         return not self.down

@@ -58,6 +58,7 @@ def upgrade() -> None:
         sa.Column("conversation_id", sa.BigInteger(), nullable=False),
         sa.Column("is_started", sa.Boolean(), server_default="false", nullable=False),
         sa.Column("workflow_run", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("stop_run", sa.Integer(), nullable=True),
         sa.Column("result", sa.Text(), nullable=True),
         sa.Column("error", sa.Text(), nullable=True),
         sa.Column("error_type", sa.String(64), nullable=True),
@@ -91,7 +92,7 @@ def upgrade() -> None:
     op.create_index("ix_tasks_living", "tasks", ["id"], postgresql_where=sa.text("deleted_at IS NULL"))
     op.create_index("ix_tasks_project_id", "tasks", ["project_id"])
     op.create_index("ix_tasks_run", "tasks", ["workflow_run_id"])
-    op.create_index("ix_tasks_waiting", "tasks", ['rank', 'deadline', 'id'], postgresql_where=sa.text("status IN ('pending', 'queued', 'assigned') AND NOT is_started AND deleted_at IS NULL"))
+    op.create_index("ix_tasks_waiting", "tasks", ['agent_id', 'rank', 'deadline', 'id'], postgresql_where=sa.text("status IN ('pending', 'queued', 'assigned') AND NOT is_started AND deleted_at IS NULL"))
     op.create_table(
         "task_attempts",
         sa.Column("task_id", sa.BigInteger(), nullable=False),

@@ -1,0 +1,151 @@
+"""Telling what the record says of tasks: their workflows, and the dispatcher.
+
+Every call here may be lost: the outbox row committed before it is delivered again by the relay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from typing import cast
+
+from conclave.db import Database, Transaction
+from conclave.errands import Errands
+from conclave.errors import ConclaveError, Conflict, ExecutionClosed, Unavailable
+from conclave.logging import get_logger
+from conclave.mailbox import Mailbox
+from conclave.ports.engine import WorkflowEngine
+from conclave.ports.settings import SettingsInForce
+from conclave.tasks.dispatch_repository import DispatchRepository, Standing
+from conclave.tasks.errors import TaskNotFound
+from schema.domain.inbox import InboxItem
+from schema.domain.tasks import RUNNING, TaskStatus
+from schema.payloads.tasks import TaskInput
+
+TASK_TARGET = "task"
+DISPATCH_TARGET = "task_dispatch"
+_MOST_STEPS = 50
+_USUAL_STEPS = 25
+_log = get_logger(__name__)
+
+HandOut = Callable[[], Awaitable[None]]
+
+
+class TaskWakes:
+    """Starts, wakes and stops the workflows of tasks."""
+
+    def __init__(
+        self,
+        db: Database,
+        mailbox: Mailbox,
+        errands: Errands,
+        engine: WorkflowEngine,
+        settings: SettingsInForce,
+    ) -> None:
+        self._db = db
+        self._mailbox = mailbox
+        self._errands = errands
+        self._engine = engine
+        self._settings = settings
+        self._tasks = DispatchRepository()
+        self.hand_out: HandOut | None = None
+        """The dispatcher's pass; set by the composition root."""
+        self._is_handing_out = False
+        self._is_wanted_again = False
+
+    async def owe(self, tx: Transaction, task_id: int) -> None:
+        """Store a wake-up of a task's workflow with the change it tells of."""
+        await self._mailbox.owe(tx, TASK_TARGET, task_id)
+        tx.after_commit.append(lambda: self._errands.run(self.wake(task_id)))
+
+    async def soon(self, tx: Transaction) -> None:
+        """Let the dispatcher look once this is committed."""
+        await self._mailbox.owe(tx, DISPATCH_TARGET, 0)
+        if self._hand_out_soon not in tx.after_commit:
+            tx.after_commit.append(self._hand_out_soon)
+
+    def _hand_out_soon(self) -> None:
+        if self._is_handing_out:
+            self._is_wanted_again = True
+        elif self.hand_out is not None:
+            self._is_handing_out = True
+            self._errands.run(self._hand_out(self.hand_out))
+
+    async def _hand_out(self, hand_out: HandOut) -> None:
+        """Pass after pass while there were commits meanwhile: many changes share one."""
+        try:
+            self._is_wanted_again = True
+            while self._is_wanted_again:
+                self._is_wanted_again = False
+                await hand_out()
+        except ConclaveError as error:
+            _log.warning("dispatch is left to the relay", error=error.code)
+        finally:
+            self._is_handing_out = False
+
+    async def wake(self, task_id: int) -> None:
+        """Say at once what the relay would say a moment later; never raises."""
+        try:
+            await self.deliver(task_id)
+        except Unavailable as error:
+            _log.warning("wake-up is left to the relay", task_id=task_id, error=error.code)
+
+    def tell_amended(self, task_id: int, run: int, item: InboxItem) -> None:
+        """Hand a change to the run at once; what is lost is left to the relay."""
+        self._errands.run(self._tell_amended(task_id, run, item))
+
+    async def _tell_amended(self, task_id: int, run: int, item: InboxItem) -> None:
+        try:
+            await self._engine.amend_task(task_id, run, item)
+        except (Unavailable, ExecutionClosed, Conflict) as error:
+            _log.info("change is left to the relay", task_id=task_id, error=error.code)
+
+    async def deliver(self, task_id: int) -> None:
+        """Start, wake or stop the run, as the record says, and strike what is owed.
+
+        Raises `Unavailable`.
+        """
+        async with self._db.transaction() as tx:
+            task = await self._tasks.standing(tx, task_id)
+            owed = await self._mailbox.owed(tx, TASK_TARGET, task_id)
+        if task is None:
+            raise TaskNotFound(task_id)
+        if task.stop_run is not None:
+            await self._engine.cancel_task(task_id, task.stop_run)
+        if task.is_started and task.agent_id is not None:
+            await self._start(task)
+        async with self._db.transaction() as tx:
+            if task.stop_run is not None:
+                await self._tasks.stopped(tx, task_id, task.stop_run)
+            await self._mailbox.delivered(tx, owed)
+
+    async def _start(self, task: Standing) -> None:
+        is_new = task.status is TaskStatus.ASSIGNED
+        if not (is_new or task.status in RUNNING or task.status is TaskStatus.PENDING):
+            return
+        asked = await self._input(task)
+        with suppress(ExecutionClosed):  # that run is over: what it left is in the record
+            await self._engine.start_task(asked, wake=not is_new)
+
+    async def _input(self, task: Standing) -> TaskInput:
+        assert task.agent_id is not None
+        name = "general.task_timeout_minutes"
+        minutes = cast("int", (await self._settings.current(name))[name].value)
+        began = task.started_at or datetime.now(UTC)
+        steps = task.metadata.get("max_iterations")
+        patience = task.metadata.get("tool_timeout")
+        return TaskInput(
+            task_id=task.id,
+            run=task.workflow_run,
+            conversation_id=task.conversation_id,
+            execution=task.execution,
+            agent_id=task.agent_id,
+            label=f"{task.agent_slug} asks {task.model}",
+            rank=task.rank,
+            turn=task.turn_count,
+            turn_timeout=task.turn_timeout,
+            expires_at=began + timedelta(minutes=minutes),
+            max_steps=min(steps, _MOST_STEPS) if isinstance(steps, int) else _USUAL_STEPS,
+            tool_timeout=patience if isinstance(patience, int) else None,
+        )

@@ -1,0 +1,366 @@
+"""Tasks: real PostgreSQL, real Temporal, a scripted model."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import func, select, text
+from temporalio.client import WorkflowExecutionStatus
+
+from conclave.agents.commands import CreateAgent
+from conclave.approvals.commands import ApprovalFilter, Decide
+from conclave.tasks.commands import DeadLetterFilter, UpdateTask
+from conclave.tasks.errors import TransitionRefused
+from schema.domain.agents import Agent, AgentConfig
+from schema.domain.events import Event, EventType
+from schema.domain.identity import LOCAL_PRINCIPAL
+from schema.domain.providers import ProviderName
+from schema.domain.tasks import DeadLetterStatus, NewTask, Task, TaskPriority, TaskStatus
+from schema.payloads.names import task_workflow_id
+from schema.tables.conversations import MessageRow
+from schema.tables.model_calls import ModelCallRow
+from tests.conftest import Apart
+from tests.fakes.model_server import Failure, Hang, Received, Reply
+from tests.fakes.toolbox import TestTools
+from tests.harness.stack import MODEL, Stack, running_stack
+from tests.waiting import until
+
+TOOLS = ["look", "keep", "send", "peek", "glimpse", "wait"]
+
+
+@pytest.fixture(scope="module")
+async def tools(tmp_path_factory: pytest.TempPathFactory) -> TestTools:
+    directory: Path = tmp_path_factory.mktemp("tools")
+    return TestTools(directory / "sent.txt")
+
+
+@pytest.fixture(scope="module")
+async def running(apart: Apart, tools: TestTools) -> AsyncIterator[Stack]:
+    async with running_stack(
+        apart.postgres_url, apart.temporal_address, toolbox=tools.registry()
+    ) as stack:
+        yield stack
+
+
+@pytest.fixture
+async def stack(running: Stack, tools: TestTools) -> AsyncIterator[Stack]:
+    tools.reset()
+    running.model.reset()
+    running.model.responder = lambda received: Reply(text="done")
+    yield running
+    tools.held.set()
+    async with running.core.db.transaction() as tx:
+        # Nobody of an earlier test takes a later one's work.
+        await tx.conn.execute(text("UPDATE agents SET state = 'offline'"))
+
+
+async def agent(
+    stack: Stack, name: str = "Ada", *, tools: list[str] = TOOLS, most: int = 3
+) -> Agent:
+    made = await stack.core.agents.create(
+        CreateAgent(
+            name=name,
+            provider=ProviderName.OPENAI,
+            model=MODEL,
+            config=AgentConfig(tools=tools),
+        )
+    )
+    async with stack.core.db.transaction() as tx:
+        await tx.conn.execute(
+            text("UPDATE agents SET max_concurrent_tasks = :most WHERE id = :id"),
+            {"most": most, "id": made.id},
+        )
+    return made
+
+
+async def task(stack: Stack, **fields: object) -> Task:
+    return await stack.core.tasks.create(NewTask.model_validate({"title": "make tea", **fields}))
+
+
+async def reaches(stack: Stack, task_id: int, status: TaskStatus) -> Task:
+    async def arrived() -> Task | None:
+        found = await stack.core.tasks.get(task_id)
+        return found if found.status is status else None
+
+    found = await until(arrived, timeout=20, what=f"task {task_id} {status}")
+    assert found is not None
+    return found
+
+
+async def told(stack: Stack, task_id: int) -> list[Event]:
+    async with stack.core.db.transaction() as tx:
+        return await stack.core.events.of_stream(tx, f"task-{task_id}", after_seq=0)
+
+
+async def run_status(stack: Stack, task_id: int, run: int = 1) -> WorkflowExecutionStatus | None:
+    handle = stack.client.get_workflow_handle(task_workflow_id(task_id, run))
+    return (await handle.describe()).status
+
+
+async def run_ends(stack: Stack, task_id: int, run: int = 1) -> WorkflowExecutionStatus:
+    async def over() -> WorkflowExecutionStatus | None:
+        status = await run_status(stack, task_id, run)
+        return None if status is WorkflowExecutionStatus.RUNNING else status
+
+    found = await until(over, timeout=20, what="the run's end")
+    assert found is not None
+    return found
+
+
+def calls(*named: tuple[str, str]) -> Reply:
+    return Reply(tool_calls=[(name, {"text": text}) for name, text in named])
+
+
+async def test_a_task_is_worked_on_and_completed(stack: Stack) -> None:
+    ada = await agent(stack)
+    stack.model.enqueue(calls(("look", "kettle")), Reply(text="tea is made"))
+    made = await task(stack, agent_id=ada.id, instructions="use the kettle")
+    assert (made.status, made.attempt) == (TaskStatus.ASSIGNED, 1)
+    done = await reaches(stack, made.id, TaskStatus.COMPLETED)
+    assert done.result == "tea is made"
+    assert (done.progress_percent, done.agent_name, done.error) == (100, "Ada", None)
+    assert done.started_at is not None
+    assert done.completed_at is not None
+    assert done.cost_usd > 0
+    assert done.cost_tokens > 0
+    types = [event.type for event in await told(stack, made.id)]
+    assert types == [EventType.TASK_CREATED, EventType.TASK_UPDATED, EventType.TASK_COMPLETED]
+    assert await run_ends(stack, made.id) is WorkflowExecutionStatus.COMPLETED
+    prompt = stack.model.requests[0].last_user_text
+    assert "make tea" in prompt
+    assert "use the kettle" in prompt
+    history = await stack.client.get_workflow_handle(task_workflow_id(made.id, 1)).fetch_history()
+    scheduled = [
+        event
+        for event in history.events
+        if event.HasField("activity_task_scheduled_event_attributes")
+    ]
+    assert len(scheduled) == 3, "two model calls and a tool: nothing else is an activity"
+
+
+async def test_a_task_without_agent_goes_to_one_that_fits(stack: Stack) -> None:
+    await agent(stack, "Without", tools=[])
+    made = await task(stack, required_tools=["look"])
+    waits = await until(lambda: reason(stack, made.id), what="a reason")
+    assert waits.status is TaskStatus.PENDING
+    fits = await agent(stack, "Fits", tools=["look", "keep"])
+    async with stack.core.db.transaction() as tx:
+        await stack.core.tasks.dispatch_soon(tx)
+    done = await reaches(stack, made.id, TaskStatus.COMPLETED)
+    assert done.agent_id == fits.id
+    offered = {tool["function"]["name"] for tool in stack.model.requests[-1].body["tools"]}
+    assert "keep" not in offered
+    assert "look" in offered
+
+
+async def reason(stack: Stack, task_id: int) -> Task | None:
+    found = await stack.core.tasks.get(task_id)
+    return found if found.pending_reason else None
+
+
+async def test_what_is_full_queues_and_the_most_urgent_goes_first(
+    stack: Stack, tools: TestTools
+) -> None:
+    await agent(stack, most=1)
+    stack.model.responder = by_title
+    first = await task(stack, title="wait", required_tools=["wait"])
+    await until(tools.entered.is_set, what="the tool")
+    low = await task(stack, title="low", priority=TaskPriority.LOW)
+    high = await task(stack, title="high", priority=TaskPriority.HIGH)
+    await reaches(stack, low.id, TaskStatus.QUEUED)
+    await reaches(stack, high.id, TaskStatus.QUEUED)
+    tools.held.set()
+    ended = [await reaches(stack, one.id, TaskStatus.COMPLETED) for one in (first, high, low)]
+    times = [one.completed_at for one in ended]
+    assert times == sorted(times)  # type: ignore[type-var]  # none of them is None
+
+
+def by_title(received: Received) -> Reply:
+    messages = received.body["messages"]
+    waits = "Your task: wait" in str(messages) and messages[-1]["role"] != "tool"
+    return calls(("wait", "x")) if waits else Reply(text="done")
+
+
+async def test_an_agent_that_lacks_a_required_tool_fails_the_task(stack: Stack) -> None:
+    ada = await agent(stack, tools=["look"])
+    made = await task(stack, agent_id=ada.id, required_tools=["send"])
+    failed = await reaches(stack, made.id, TaskStatus.FAILED)
+    assert failed.error_type == "tool_mismatch"
+    assert stack.model.requests == []
+    letters, total = await stack.core.dead_letters.list(
+        DeadLetterFilter(statuses=(DeadLetterStatus.PERMANENTLY_FAILED,)), 50, 0
+    )
+    assert total >= 1
+    assert letters[0].task_id == made.id
+
+
+async def test_a_failed_task_is_tried_again_as_the_next_attempt(stack: Stack) -> None:
+    ada = await agent(stack)
+    stack.model.enqueue(calls(("keep", "cup")), Failure(400, "no such thing"))
+    made = await task(stack, agent_id=ada.id)
+    failed = await reaches(stack, made.id, TaskStatus.FAILED)
+    assert failed.error_type == "validation"
+    letters, _ = await stack.core.dead_letters.list(
+        DeadLetterFilter(statuses=tuple(DeadLetterStatus)), 1, 0
+    )
+    assert [one.attempt for one in letters[0].execution_history] == [1]
+    await stack.core.dead_letters.retry(letters[0].id)
+    done = await reaches(stack, made.id, TaskStatus.COMPLETED)
+    assert (done.attempt, done.retry_count, done.error) == (2, 0, None)
+    assert await run_ends(stack, made.id, 2) is WorkflowExecutionStatus.COMPLETED
+    transcript = str(stack.model.requests[-1].body["messages"])
+    assert "kept" in transcript
+    assert "another attempt" in transcript
+
+
+async def test_a_retryable_failure_waits_and_goes_on(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("conclave.tasks.endings._FIRST_DELAY_SECONDS", 0.2)
+    monkeypatch.setattr("conclave.conversations.turns.PROVIDER_TRIES", 1)
+    ada = await agent(stack)
+    stack.model.enqueue(Failure(500, "down", retry_after="0"))
+    made = await task(stack, agent_id=ada.id)
+    done = await reaches(stack, made.id, TaskStatus.COMPLETED)
+    assert (done.attempt, done.retry_count) == (2, 1)
+    assert await run_ends(stack, made.id, 1) is WorkflowExecutionStatus.COMPLETED
+
+
+async def test_retries_are_counted_and_end(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("conclave.tasks.endings._FIRST_DELAY_SECONDS", 0.05)
+    monkeypatch.setattr("conclave.conversations.turns.PROVIDER_TRIES", 1)
+    ada = await agent(stack)
+    stack.model.responder = lambda received: Failure(500, "down", retry_after="0")
+    made = await task(stack, agent_id=ada.id, max_retries=2)
+    failed = await reaches(stack, made.id, TaskStatus.FAILED)
+    assert (failed.retry_count, failed.attempt, failed.error_type) == (2, 3, "provider")
+    assert len(stack.model.requests) == 3
+    types = [event.type for event in await told(stack, made.id)]
+    assert types.count(EventType.TASK_FAILED) == 1
+    assert types.count(EventType.DEAD_LETTER_ADDED) == 1
+
+
+async def test_cancel_stops_the_model_call_and_commits_nothing_after(stack: Stack) -> None:
+    ada = await agent(stack)
+    stack.model.enqueue(Reply(text="too late", delay=8))
+    made = await task(stack, agent_id=ada.id)
+    await until(lambda: len(stack.model.requests) == 1, what="the call")
+    began = time.monotonic()
+    cancelled = await stack.core.tasks.cancel_by_hand(made.id, "not wanted")
+    assert cancelled.status is TaskStatus.CANCELLED
+    assert await run_ends(stack, made.id) is WorkflowExecutionStatus.CANCELED
+    assert time.monotonic() - began < 5
+    async with stack.core.db.transaction() as tx:
+        [(status, reserved, cost)] = await tx.conn.execute(
+            select(ModelCallRow.status, ModelCallRow.reserved_usd, ModelCallRow.cost_usd).where(
+                ModelCallRow.conversation_id == made.conversation_id
+            )
+        )
+        said = await tx.conn.scalar(
+            select(func.count()).where(
+                MessageRow.conversation_id == made.conversation_id,
+                MessageRow.role == "assistant",
+            )
+        )
+    assert (status, cost, said) == ("unknown", reserved, 0)
+    with pytest.raises(TransitionRefused):
+        await stack.core.tasks.cancel_by_hand(made.id, None)
+
+
+async def test_cancel_stops_a_tool(stack: Stack, tools: TestTools) -> None:
+    ada = await agent(stack)
+    stack.model.enqueue(calls(("wait", "x")))
+    made = await task(stack, agent_id=ada.id)
+    await until(tools.entered.is_set, what="the tool")
+    began = time.monotonic()
+    await stack.core.tasks.cancel_by_hand(made.id, None)
+    assert await run_ends(stack, made.id) is WorkflowExecutionStatus.CANCELED
+    assert time.monotonic() - began < 5
+    assert len(stack.model.requests) == 1
+
+
+async def test_a_cancel_in_temporal_cancels_the_task(stack: Stack) -> None:
+    ada = await agent(stack)
+    stack.model.enqueue(Hang())
+    made = await task(stack, agent_id=ada.id)
+    await until(lambda: len(stack.model.requests) == 1, what="the call")
+    await stack.client.get_workflow_handle(task_workflow_id(made.id, 1)).cancel()
+    await reaches(stack, made.id, TaskStatus.CANCELLED)
+
+
+async def test_a_change_is_heard_between_two_steps(stack: Stack, tools: TestTools) -> None:
+    ada = await agent(stack)
+    stack.model.enqueue(calls(("peek", "x")))
+    made = await task(stack, agent_id=ada.id)
+    await until(tools.entered.is_set, what="the tool")
+    await stack.core.tasks.update(made.id, UpdateTask(instructions="green tea, please"))
+    await until(lambda: stack.core.errands.is_idle, what="the errands")
+    tools.held.set()
+    done = await reaches(stack, made.id, TaskStatus.COMPLETED)
+    assert done.instructions == "green tea, please"
+    assert len(stack.model.requests) == 2
+    messages = stack.model.requests[1].body["messages"]
+    assert "green tea" in messages[-1]["content"]
+    assert messages[-2]["role"] == "tool"
+
+
+async def test_a_change_that_meets_the_last_reply_is_still_heard(stack: Stack) -> None:
+    ada = await agent(stack)
+    stack.model.enqueue(Reply(text="black tea", delay=0.7))
+    made = await task(stack, agent_id=ada.id)
+    await until(lambda: len(stack.model.requests) == 1, what="the call")
+    await stack.core.tasks.update(made.id, UpdateTask(description="green tea"))
+    done = await reaches(stack, made.id, TaskStatus.COMPLETED)
+    assert done.result == "done"
+    assert len(stack.model.requests) == 2
+    assert "green tea" in stack.model.requests[1].last_user_text
+
+
+async def test_a_released_task_goes_on_where_it_stopped(stack: Stack, tools: TestTools) -> None:
+    ada = await agent(stack)
+    stack.model.enqueue(calls(("keep", "cup")), calls(("wait", "x")))
+    made = await task(stack, agent_id=ada.id)
+    await until(tools.entered.is_set, what="the tool")
+    async with stack.core.db.transaction() as tx:
+        await tx.conn.execute(
+            text("UPDATE agents SET state = 'offline' WHERE id = :id"), {"id": ada.id}
+        )
+        await stack.core.tasks.release(tx, ada.id, keep_agent=True)
+    stopped = await stack.core.tasks.get(made.id)
+    assert (stopped.status, stopped.agent_id) == (TaskStatus.PENDING, ada.id)
+    assert await run_ends(stack, made.id) is WorkflowExecutionStatus.CANCELED
+    async with stack.core.db.transaction() as tx:
+        await tx.conn.execute(
+            text("UPDATE agents SET state = 'active' WHERE id = :id"), {"id": ada.id}
+        )
+        await stack.core.tasks.dispatch_soon(tx)
+    done = await reaches(stack, made.id, TaskStatus.COMPLETED)
+    assert (done.attempt, done.retry_count) == (2, 0)
+
+
+async def test_an_approval_puts_the_task_into_review(stack: Stack) -> None:
+    ada = await agent(stack)
+    stack.model.enqueue(calls(("send", "letter")))
+    made = await task(stack, agent_id=ada.id)
+
+    async def asked() -> list[int]:
+        found, _ = await stack.core.approvals.list(
+            ApprovalFilter(task_id=made.id), LOCAL_PRINCIPAL, 10, 0
+        )
+        return [one.id for one in found]
+
+    [approval] = await until(asked, timeout=20, what="the approval")
+    await stack.core.approvals.decide(approval, Decide(approve=True), LOCAL_PRINCIPAL)
+    await reaches(stack, made.id, TaskStatus.COMPLETED)
+
+
+async def test_fifty_tasks_share_one_agent(stack: Stack) -> None:
+    ada = await agent(stack, most=10)
+    made = await asyncio.gather(*(task(stack, agent_id=ada.id, title=f"t{n}") for n in range(50)))
+    for one in made:
+        await reaches(stack, one.id, TaskStatus.COMPLETED)
+    assert len(stack.model.requests) == 50
