@@ -78,6 +78,7 @@ from conclave.secrets.service import SecretService
 from conclave.security.home import SecuritySettingHome
 from conclave.security.service import SecurityService
 from conclave.settings import Settings
+from conclave.tasks.progress import TaskProgress
 from conclave.tools.builtin.assembly import default_toolbox
 from conclave.tools.desk import ToolDeskService
 from conclave.tools.handoffs import Handoffs
@@ -311,6 +312,7 @@ def _build_deeds(ground: Ground, toolbox: Toolbox | None, git_protocols: Collect
         web=GuardedWeb(ground.guard),
         references=ground.references,
         secret_hosts=settings.tool_secret_hosts,
+        progress=TaskProgress(db, events),
     )
     permissions = PermissionService(db, audit, lambda: [tool.name for tool in box.all()])
     approval_dispatch = ApprovalDispatch(db, ground.mailbox, ground.errands, ground.engine)

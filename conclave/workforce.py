@@ -14,6 +14,7 @@ from conclave.tasks.attempts import TaskAttempts
 from conclave.tasks.dead_letters import DeadLetterService
 from conclave.tasks.dispatcher import Dispatcher
 from conclave.tasks.endings import TaskEndings
+from conclave.tasks.progress import OverdueTasks
 from conclave.tasks.service import TaskService
 from conclave.tasks.turns import TaskTurnService
 from conclave.tasks.wakes import TaskWakes
@@ -29,6 +30,7 @@ class Workforce:
     task_turns: TaskTurnService
     task_attempts: TaskAttempts
     dispatcher: Dispatcher
+    overdue_tasks: OverdueTasks
 
 
 def build_workforce(ground: Ground, tool_desk: ToolDesk) -> Workforce:
@@ -43,7 +45,8 @@ def build_workforce(ground: Ground, tool_desk: ToolDesk) -> Workforce:
         tasks=TaskService(db, events, audit, threads, wakes, endings),
         dead_letters=DeadLetterService(db, events, audit, endings),
         task_wakes=wakes,
-        task_turns=TaskTurnService(db, events, endings),
+        task_turns=TaskTurnService(endings),
         task_attempts=TaskAttempts(db, events, threads, wakes, endings),
         dispatcher=dispatcher,
+        overdue_tasks=OverdueTasks(db, events, None),
     )

@@ -93,5 +93,6 @@ def chores_of(core: Core) -> dict[ChoreName, Chore]:
         ChoreName.SEAL_AUDIT_LOG: AuditSealer(core.db, core.keys),
         ChoreName.PURGE_SESSIONS: core.identity.upkeep,
         ChoreName.ANNOUNCE_EXPIRING_SECRETS: core.expiry_notices,
+        ChoreName.TELL_OVERDUE_TASKS: core.workforce.overdue_tasks,
         ChoreName.REMOVE_SCRATCH_WORKSPACES: ScratchRemoval(core.db, core.workspace_store),
     }

@@ -66,7 +66,7 @@ UPKEEP: Final = (
         id="upkeep-minute",
         every=timedelta(minutes=1),
         catch_up=timedelta(seconds=10),
-        chores=(ChoreName.SEAL_AUDIT_LOG,),
+        chores=(ChoreName.SEAL_AUDIT_LOG, ChoreName.TELL_OVERDUE_TASKS),
     ),
     UpkeepSchedule(
         id="upkeep-hour",

@@ -50,3 +50,11 @@ class TaskDesk(Protocol):
     async def approvals_changed(self, tx: Transaction, task_id: int) -> None:
         """Put a task into review while an approval of it is pending, and back into progress."""
         ...
+
+
+class ProgressDesk(Protocol):
+    """Takes what an agent reports of its task."""
+
+    async def report(self, conversation_id: int, percent: int) -> bool:
+        """Store how far it is; False where the task is over. Twice is the same."""
+        ...

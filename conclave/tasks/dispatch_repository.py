@@ -82,7 +82,8 @@ _CLAIM = text(
     """
 )
 
-# Whether somebody would do at all decides what a task without an agent shows while it waits.
+# Whether somebody would do at all decides what a task without an agent shows while it waits. What
+# is asked of the row itself is asked again at the end: it may have been changed meanwhile.
 _EXPLAIN = text(
     f"""
     WITH judged AS (
@@ -99,6 +100,7 @@ _EXPLAIN = text(
         updated_at = clock_timestamp()
     FROM judged
     WHERE tasks.id = judged.id AND NOT tasks.is_started
+        AND tasks.status IN ('pending', 'queued') AND tasks.agent_id IS NULL
         AND (fits = (tasks.status <> 'queued')
             OR (NOT fits AND tasks.pending_reason IS DISTINCT FROM
                 'No agent fits that takes work'))

@@ -1,26 +1,22 @@
-"""How a task follows the turn it is worked on in: `ports.task_turns`, and its progress."""
+"""How a task follows the turn it is worked on in (`ports.task_turns`)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from conclave.db import Database, Transaction
-from conclave.events import EventLog
+from conclave.db import Transaction
 from conclave.tasks.endings import TaskEndings
 from conclave.tasks.rendering import task_event
 from conclave.tasks.repository import TaskRepository
 from schema.domain.events import EventDraft, EventType
 from schema.domain.llm import ModelReply
-from schema.domain.tasks import TaskStatus
 from schema.payloads.agent_turn import CompleteInput
 
 
 class TaskTurnService:
-    """A `TaskTurns`, and what an agent reports of its work."""
+    """A `TaskTurns`."""
 
-    def __init__(self, db: Database, events: EventLog, endings: TaskEndings) -> None:
-        self._db = db
-        self._events = events
+    def __init__(self, endings: TaskEndings) -> None:
         self._endings = endings
         self._tasks = TaskRepository()
 
@@ -44,14 +40,3 @@ class TaskTurnService:
         if task is None or task.has_ended:
             return []
         return await self._endings.complete(tx, task, reply.text, by_agent=True)
-
-    async def report(self, conversation_id: int, percent: int) -> bool:
-        """Store how far an agent says it is; False where its task is over."""
-        async with self._db.transaction() as tx:
-            if not await self._tasks.set_progress(tx, conversation_id, percent):
-                return False
-            task = await self._tasks.of_conversation(tx, conversation_id)
-            if task is not None and task.status in (TaskStatus.IN_PROGRESS, TaskStatus.REVIEW):
-                event = task_event(task, EventType.TASK_UPDATED, changed=["progress_percent"])
-                await self._events.append(tx, [event])
-        return True

@@ -17,7 +17,7 @@ from pydantic import JsonValue
 from schema.domain.base import Shape
 from schema.domain.conversations import ConversationKind
 from schema.domain.permissions import Autonomy, PermissionLevel, PermissionMode, Permissions
-from schema.domain.tools import Tool, ToolAsker, ToolVerdict
+from schema.domain.tools import Tool, ToolAsker, ToolCategory, ToolVerdict
 
 _STRICTNESS = [ToolVerdict.ALLOW, ToolVerdict.ASK, ToolVerdict.DENY]
 
@@ -43,6 +43,8 @@ def judge(tool: Tool, asker: ToolAsker, permissions: Permissions, *, granted: bo
 
 def is_offered(tool: Tool, asker: ToolAsker, permissions: Permissions) -> bool:
     """Whether the model is told of the tool: not where every call of it would be denied."""
+    if tool.category is ToolCategory.TASKS and asker.task_id is None:
+        return False
     if asker.kind is not ConversationKind.CHAT and tool.name not in asker.named_tools:
         return False
     verdict = judge(tool, asker, permissions, granted=False).verdict
@@ -105,6 +107,8 @@ def _attended(tool: Tool, permissions: Permissions, place: str, *, granted: bool
 
 
 def _unattended(tool: Tool, asker: ToolAsker) -> Judgement:
+    if tool.category is ToolCategory.TASKS:
+        return Judgement(verdict=ToolVerdict.ALLOW, rule="reports on the task")
     if not asker.circle_allows_tools:
         return Judgement(verdict=ToolVerdict.DENY, rule="the circle's allow_tools is off")
     rule = f"autonomy {asker.autonomy.value}"

@@ -38,6 +38,8 @@ class ToolCategory(StrEnum):
     SHELL = "shell"
     CODE = "code"
     HTTP = "http"
+    TASKS = "tasks"
+    """What reports on a task: offered to whoever works on one, and never asked about."""
 
 
 class Tool(Shape):

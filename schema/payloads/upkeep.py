@@ -13,6 +13,7 @@ class ChoreName(StrEnum):
     SEAL_AUDIT_LOG = "seal_audit_log"
     PURGE_SESSIONS = "purge_sessions"
     ANNOUNCE_EXPIRING_SECRETS = "announce_expiring_secrets"
+    TELL_OVERDUE_TASKS = "tell_overdue_tasks"
     REMOVE_SCRATCH_WORKSPACES = "remove_scratch_workspaces"
 
 

@@ -54,6 +54,7 @@ OWN: dict[tuple[str, str], tuple[Expected, str]] = {
         Expected("public"),
         "alias of the second step of a login (platform.md, 31): the token is in the body",
     ),
+    ("GET", "/api/v1/dead-letter/{}"): (Expected("admin"), "platform.md, 31: worth having"),
     ("GET", "/api/chats/{}"): (Expected("viewer"), "gateway.md: the transcript, ours"),
     **{
         (method, path): (Expected(who), "gateway.md: an alias for older command-line clients")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from conclave.ports.secrets import SecretReferences
+from conclave.ports.tasks import ProgressDesk
 from conclave.ports.tools import Sandbox
 from conclave.ports.urls import WebClient
 from conclave.ports.workspaces import Workspaces
@@ -12,6 +13,7 @@ from conclave.tools.builtin.http import HttpTools, SecretHosts
 from conclave.tools.builtin.places import Places, SandboxRules
 from conclave.tools.builtin.search import SearchTools
 from conclave.tools.builtin.shell import ShellTools
+from conclave.tools.builtin.tasks import TaskTools
 from conclave.tools.toolbox import ToolRegistry
 
 
@@ -23,6 +25,7 @@ def default_toolbox(
     web: WebClient,
     references: SecretReferences,
     secret_hosts: SecretHosts,
+    progress: ProgressDesk,
 ) -> ToolRegistry:
     """Return the tools of this product."""
     places = Places(workspaces, rules)
@@ -33,5 +36,6 @@ def default_toolbox(
             *ShellTools(places, sandbox).tools(),
             *GitTools(places).tools(),
             *HttpTools(web, references, secret_hosts).tools(),
+            *TaskTools(progress).tools(),
         ]
     )

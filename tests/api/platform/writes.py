@@ -186,6 +186,25 @@ async def an_approval(http: httpx.AsyncClient) -> str:
     return str((await made(http, "/api/v1/approvals", {"action": "deploy"}))["id"])
 
 
+async def a_task(http: httpx.AsyncClient) -> str:
+    return str((await made(http, "/api/v1/tasks", {"title": "make tea"}))["id"])
+
+
+async def a_task_to_give_up(site: Site) -> Call:
+    return Call(body={"task_id": await a_task(site.http)})
+
+
+async def a_dead_letter(http: httpx.AsyncClient) -> str:
+    letter = await made(http, "/api/v1/dead-letter", {"task_id": await a_task(http)})
+    return str(letter["id"])
+
+
+async def dead_letters(site: Site) -> Call:
+    task = await a_task(site.http)
+    await made(site.http, "/api/v1/dead-letter", {"task_id": task, "error_type": "provider"})
+    return Call()
+
+
 PROJECT = {"name": "Tea", "source": "github", "source_project_id": "acme/tea"}
 AGENT = {"name": "Bob", "provider": "openai", "model": "gpt-4o-mini"}
 MEMORY = {"key": "kolibri", "value": "kolibri"}
@@ -234,6 +253,13 @@ PLATFORM: dict[tuple[str, str], tuple[Prepare, str]] = {
     ("PUT", "/secrets/{}"): (on(a_secret, {"value": "kolibri-2"}), "secret_updated"),
     ("DELETE", "/secrets/{}"): (on(a_secret), "secret_deleted"),
     ("POST", "/secrets/{}/rotate"): (on(a_secret), "secret_rotated"),
+    ("POST", "/tasks"): (at_once({"title": "make tea"}), "task_created"),
+    ("PATCH", "/tasks/{}"): (on(a_task, {"priority": "high"}), "task_updated"),
+    ("POST", "/tasks/{}/cancel"): (on(a_task), "task_cancelled"),
+    ("POST", "/dead-letter"): (a_task_to_give_up, "dead_letter_added"),
+    ("POST", "/dead-letter/{}/retry"): (on(a_dead_letter), "dead_letter_retried"),
+    ("POST", "/dead-letter/retry-all"): (dead_letters, "dead_letter_retried"),
+    ("DELETE", "/dead-letter/{}"): (on(a_dead_letter), "dead_letter_discarded"),
     ("POST", "/auth/register"): (a_newcomer, "user_registered"),
     ("POST", "/auth/login"): (at_once({"email": ADA, "password": PASSWORD}), "login_success"),
     ("POST", "/auth/verify-mfa"): (a_half_login, "login_success"),
