@@ -14,10 +14,12 @@ with workflow.unsafe.imports_passed_through():
         RemovalResult,
     )
     from schema.payloads.conversations import ConversationResult, ConversationState
+    from schema.payloads.tasks import TaskInput, TaskRunResult
     from schema.payloads.upkeep import UpkeepInput, UpkeepResult
     from workflows.approval import ApprovalWorkflow
     from workflows.checkout import CheckoutWorkflow, RemovalWorkflow
     from workflows.conversation import ConversationWorkflow
+    from workflows.task import TaskWorkflow
     from workflows.upkeep import UpkeepWorkflow
 
 
@@ -86,4 +88,26 @@ class ThinksFirst(ApprovalWorkflow):
         return await super().run(asked)
 
 
-CHANGED: tuple[type, ...] = (LooksTwiceFirst, SleepsFirst, SettlesFirst, WaitsFirst, ThinksFirst)
+@workflow.defn(name=names.TASK_WORKFLOW)
+class AsksFirst(TaskWorkflow):
+    """Looks at the record before the first turn."""
+
+    @workflow.init
+    def __init__(self, state: TaskInput) -> None:
+        super().__init__(state)
+
+    @workflow.run
+    async def run(self, state: TaskInput) -> TaskRunResult:
+        """Look, then work."""
+        await self._read()
+        return await super().run(state)
+
+
+CHANGED: tuple[type, ...] = (
+    LooksTwiceFirst,
+    SleepsFirst,
+    SettlesFirst,
+    WaitsFirst,
+    ThinksFirst,
+    AsksFirst,
+)

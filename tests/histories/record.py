@@ -29,7 +29,7 @@ from tests.harness.checkouts import Yard, running_yard
 from tests.harness.runs import chain
 from tests.harness.servers import running_postgres, running_temporal
 from tests.harness.stack import Stack, running_stack
-from tests.histories import checkouts, tools, upkeep
+from tests.histories import checkouts, tasks, tools, upkeep
 from tests.histories.files import DIRECTORY, KEY, forget_place, recorded, store
 from tests.waiting import until
 
@@ -210,7 +210,7 @@ async def _record(stack: Stack, wanted: Wanted) -> None:
 
 
 async def _record_tools(stack: Stack, toolbox: TestTools, wanted: Wanted) -> None:
-    for scene in filter(wanted, tools.SCENES):
+    for scene in filter(wanted, [*tools.SCENES, *tasks.SCENES]):
         stack.model.reset()
         toolbox.reset()
         await _store(stack.client, scene.__name__, await scene(stack, toolbox))
@@ -240,7 +240,7 @@ async def _run(directory: Path, wanted: Wanted) -> None:
         running_temporal(directory) as temporal,
     ):
         migrations.upgrade(postgres.url())
-        if any(map(wanted, [*SCENES, *upkeep.SCENES, *tools.SCENES])):
+        if any(map(wanted, [*SCENES, *upkeep.SCENES, *tools.SCENES, *tasks.SCENES])):
             toolbox = TestTools(directory / "sent.txt")
             async with running_stack(
                 postgres.url(),

@@ -11,25 +11,21 @@ import pytest
 from sqlalchemy import func, select, text
 from temporalio.client import WorkflowExecutionStatus
 
-from conclave.agents.commands import CreateAgent
 from conclave.approvals.commands import ApprovalFilter, Decide
 from conclave.tasks.commands import DeadLetterFilter, UpdateTask
 from conclave.tasks.errors import TransitionRefused
-from schema.domain.agents import Agent, AgentConfig
 from schema.domain.events import Event, EventType
 from schema.domain.identity import LOCAL_PRINCIPAL
-from schema.domain.providers import ProviderName
-from schema.domain.tasks import DeadLetterStatus, NewTask, Task, TaskPriority, TaskStatus
+from schema.domain.tasks import DeadLetterStatus, Task, TaskPriority, TaskStatus
 from schema.payloads.names import task_workflow_id
 from schema.tables.conversations import MessageRow
 from schema.tables.model_calls import ModelCallRow
 from tests.conftest import Apart
 from tests.fakes.model_server import Failure, Hang, Received, Reply
 from tests.fakes.toolbox import TestTools
-from tests.harness.stack import MODEL, Stack, running_stack
+from tests.harness.stack import Stack, running_stack
+from tests.harness.tasks import agent, reaches, run_ends, task
 from tests.waiting import until
-
-TOOLS = ["look", "keep", "send", "peek", "glimpse", "wait"]
 
 
 @pytest.fixture(scope="module")
@@ -58,57 +54,9 @@ async def stack(running: Stack, tools: TestTools) -> AsyncIterator[Stack]:
         await tx.conn.execute(text("UPDATE agents SET state = 'offline'"))
 
 
-async def agent(
-    stack: Stack, name: str = "Ada", *, tools: list[str] = TOOLS, most: int = 3
-) -> Agent:
-    made = await stack.core.agents.create(
-        CreateAgent(
-            name=name,
-            provider=ProviderName.OPENAI,
-            model=MODEL,
-            config=AgentConfig(tools=tools),
-        )
-    )
-    async with stack.core.db.transaction() as tx:
-        await tx.conn.execute(
-            text("UPDATE agents SET max_concurrent_tasks = :most WHERE id = :id"),
-            {"most": most, "id": made.id},
-        )
-    return made
-
-
-async def task(stack: Stack, **fields: object) -> Task:
-    return await stack.core.tasks.create(NewTask.model_validate({"title": "make tea", **fields}))
-
-
-async def reaches(stack: Stack, task_id: int, status: TaskStatus) -> Task:
-    async def arrived() -> Task | None:
-        found = await stack.core.tasks.get(task_id)
-        return found if found.status is status else None
-
-    found = await until(arrived, timeout=20, what=f"task {task_id} {status}")
-    assert found is not None
-    return found
-
-
 async def told(stack: Stack, task_id: int) -> list[Event]:
     async with stack.core.db.transaction() as tx:
         return await stack.core.events.of_stream(tx, f"task-{task_id}", after_seq=0)
-
-
-async def run_status(stack: Stack, task_id: int, run: int = 1) -> WorkflowExecutionStatus | None:
-    handle = stack.client.get_workflow_handle(task_workflow_id(task_id, run))
-    return (await handle.describe()).status
-
-
-async def run_ends(stack: Stack, task_id: int, run: int = 1) -> WorkflowExecutionStatus:
-    async def over() -> WorkflowExecutionStatus | None:
-        status = await run_status(stack, task_id, run)
-        return None if status is WorkflowExecutionStatus.RUNNING else status
-
-    found = await until(over, timeout=20, what="the run's end")
-    assert found is not None
-    return found
 
 
 def calls(*named: tuple[str, str]) -> Reply:
