@@ -9,7 +9,19 @@ import asyncio
 import sys
 from collections.abc import Awaitable, Callable
 
-from bench import access, approvals, burst, creation, deltas, product, report, sockets, tools, turns
+from bench import (
+    access,
+    approvals,
+    burst,
+    creation,
+    deltas,
+    product,
+    report,
+    sockets,
+    tasks,
+    tools,
+    turns,
+)
 from bench.product import Bench
 from bench.report import Figure
 from bench.turns import Arms
@@ -92,6 +104,25 @@ async def _burst(bench: Bench) -> list[Figure]:
     return [Figure(name, found.calls / found.replies, 1, True, detail)]
 
 
+async def _tasks(bench: Bench) -> list[Figure]:
+    many = await tasks.throughput(bench)
+    grown = await tasks.growth(bench)
+    name = f"Tasks/s, {tasks.TASKS} of {tasks.CALLS} model calls each"
+    return [
+        Figure(name, many.ratio, 0.6, False, _rates(many)),
+        *(
+            Figure(
+                f"GET {path}, 10,000 tasks over 100",
+                grown.ratio(path),
+                1.5,
+                True,
+                f"{grown.few[path] * 1000:.1f} ms; {grown.many[path] * 1000:.1f} ms",
+            )
+            for path in tasks.PATHS
+        ),
+    ]
+
+
 async def _approvals(_: Bench) -> list[Figure]:
     found = await approvals.approvals()
     memory = f"worker {found.before_mb:.0f} MB before; opened in {found.opened_seconds:.0f} s"
@@ -120,6 +151,7 @@ MEASUREMENTS: dict[str, Callable[[Bench], Awaitable[list[Figure]]]] = {
     "tools": _tools,
     "sockets": _sockets,
     "burst": _burst,
+    "tasks": _tasks,
     "approvals": _approvals,
 }
 

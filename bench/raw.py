@@ -76,6 +76,25 @@ class RawWorkflow:
         return answer
 
 
+@workflow.defn(name="BenchTask")
+class RawTask:
+    """Runs as many model calls, one after the other, and is over."""
+
+    @workflow.run
+    async def run(self, asked: Ask) -> Answer:
+        """Make the calls."""
+        answer = Answer(number=asked.number)
+        for _ in range(asked.more):
+            answer = await workflow.execute_activity(
+                "bench.complete",
+                asked,
+                result_type=Answer,
+                start_to_close_timeout=timedelta(seconds=60),
+                heartbeat_timeout=policies.HEARTBEAT_TIMEOUT,
+            )
+        return answer
+
+
 class RawActivities:
     """The same model call, one commit."""
 
@@ -139,7 +158,7 @@ async def main() -> None:
     worker = Worker(
         await temporal_client(settings),
         task_queue=QUEUE,
-        workflows=[RawWorkflow],
+        workflows=[RawWorkflow, RawTask],
         activities=[
             RawActivities(db, gateway, os.environ["OPENAI_BASE_URL"]).complete,
             nothing,

@@ -5,21 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Sequence
 
-from sqlalchemy import func, insert, select, text, update
+from sqlalchemy import func, select, text, update
 
 from conclave.db import Transaction
-from conclave.ports.threads import Attempt, Begun, NewThread
-from schema.domain.conversations import (
-    ConversationKind,
-    ConversationStatus,
-    MessageRole,
-    TurnStrategy,
-)
-from schema.tables.conversations import ConversationRow, MessageRow
-
-_MOST_TURNS = 1_000_000
-"""Turns of a task are bounded by its time and its budget."""
-_TURN_TIMEOUT_SECONDS = 120
+from conclave.ports.threads import Attempt, Begun
+from schema.domain.conversations import ConversationStatus
+from schema.tables.conversations import ConversationRow
 
 _BEGIN = text(
     """
@@ -53,39 +44,6 @@ _BEGIN = text(
 
 class ThreadRepository:
     """Reads and writes threads."""
-
-    async def insert(self, tx: Transaction, new: NewThread) -> int:
-        """Store a thread with what it begins with; nobody speaks in it yet."""
-        added = await tx.conn.execute(
-            insert(ConversationRow)
-            .values(
-                kind=ConversationKind.TASK,
-                owner=new.owner,
-                topic=new.topic,
-                status=ConversationStatus.PENDING,
-                agent_ids=[],
-                turn_strategy=TurnStrategy.ROUND_ROBIN,
-                auto_run=False,
-                max_turns=_MOST_TURNS,
-                turn_timeout=_TURN_TIMEOUT_SECONDS,
-                last_seq=1,
-                project_id=new.project_id,
-            )
-            .returning(ConversationRow.id)
-        )
-        conversation_id = added.scalar_one()
-        await tx.conn.execute(
-            insert(MessageRow).values(
-                conversation_id=conversation_id,
-                seq=1,
-                role=MessageRole.USER,
-                content=new.prompt,
-                execution=1,
-                turn=0,
-                step=0,
-            )
-        )
-        return conversation_id
 
     async def lock(
         self, tx: Transaction, conversation_ids: Collection[int], *, wait: bool

@@ -9,7 +9,7 @@ from conclave.conversations.repository import ConversationRepository
 from conclave.conversations.thread_repository import ThreadRepository
 from conclave.db import Transaction
 from conclave.mailbox import Letter, Mailbox
-from conclave.ports.threads import Attempt, Begun, NewThread
+from conclave.ports.threads import Attempt, Begun
 from conclave.ports.tools import ToolDesk
 from schema.domain.conversations import ConversationStatus
 from schema.domain.events import conversation_stream
@@ -27,10 +27,6 @@ class ThreadService:
         self._tools = tools
         self._threads = ThreadRepository()
         self._conversations = ConversationRepository()
-
-    async def open(self, tx: Transaction, new: NewThread) -> int:
-        """Store a thread; return the conversation's id."""
-        return await self._threads.insert(tx, new)
 
     async def lock(self, tx: Transaction, conversation_ids: Collection[int]) -> set[int]:
         """Lock those that nobody else holds; return which."""

@@ -42,11 +42,7 @@ class Begun(Shape):
 
 
 class TaskThreads(Protocol):
-    """Opens, begins and closes threads."""
-
-    async def open(self, tx: Transaction, new: NewThread) -> int:
-        """Store a thread; return the conversation's id."""
-        ...
+    """Begins and closes threads."""
 
     async def lock(self, tx: Transaction, conversation_ids: Collection[int]) -> set[int]:
         """Lock those that nobody else holds; return which."""

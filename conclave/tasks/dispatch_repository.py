@@ -209,7 +209,12 @@ class DispatchRepository:
 
     async def standing(self, tx: Transaction, task_id: int) -> Standing | None:
         """Return a task as far as its workflow is concerned, deleted ones too."""
-        row = await tx.conn.execute(
+        found = await self.standings(tx, [task_id])
+        return found[0] if found else None
+
+    async def standings(self, tx: Transaction, task_ids: Collection[int]) -> list[Standing]:
+        """Return tasks as far as their workflows are concerned."""
+        rows = await tx.conn.execute(
             select(
                 TaskRow.id,
                 TaskRow.status,
@@ -234,10 +239,9 @@ class DispatchRepository:
                 (TaskAttemptRow.task_id == TaskRow.id)
                 & (TaskAttemptRow.attempt == ConversationRow.execution),
             )
-            .where(TaskRow.id == task_id)
+            .where(TaskRow.id.in_(task_ids))
         )
-        found = row.mappings().one_or_none()
-        return None if found is None else Standing.model_validate(found)
+        return [Standing.model_validate(row) for row in rows.mappings()]
 
     async def stopped(self, tx: Transaction, task_id: int, run: int) -> None:
         """Note that Temporal was told to cancel a run."""

@@ -125,8 +125,9 @@ class Dispatcher:
             tx,
             {task.id: (begun[task.conversation_id].execution, task.agent_id) for task in claimed},
         )
-        for task in claimed:
-            await self._wakes.owe(tx, task.id)
+        standings = await self._dispatch.standings(tx, [task.id for task in claimed])
+        starts = [await self._wakes.input_of(one) for one in standings]
+        await self._wakes.owe_starts(tx, starts)
         return claimed
 
     async def _refuse(self, tx: Transaction, task: AssignedTask, tools: frozenset[str]) -> bool:

@@ -17,7 +17,14 @@ from conclave.mailbox import Mailbox
 from conclave.ports.agents import AgentRecord
 from conclave.ports.threads import TaskThreads
 from conclave.tasks.dead_letter_repository import DeadLetterRepository
-from conclave.tasks.rendering import dead_letter_event, seconds_of, task_event
+from conclave.tasks.hot_path import TaskHotPath
+from conclave.tasks.rendering import (
+    completed_event,
+    dead_letter_event,
+    failed_event,
+    seconds_of,
+    task_event,
+)
 from conclave.tasks.repository import TaskRepository
 from conclave.tasks.wakes import TaskWakes
 from schema.domain.conversations import ConversationStatus
@@ -59,6 +66,7 @@ class TaskEndings:
         self._wakes = wakes
         self._tasks = TaskRepository()
         self._letters = DeadLetterRepository()
+        self._hot = TaskHotPath()
         self.agents: AgentRecord | None = None
         """Set by the composition root."""
 
@@ -71,15 +79,24 @@ class TaskEndings:
         await self._tasks.lock(tx, task_id)
         return await self._tasks.get(tx, task_id)
 
-    async def complete(
-        self, tx: Transaction, task: Task, result: str | None, *, by_agent: bool
+    async def complete_by_agent(
+        self, tx: Transaction, conversation_id: int, attempt: int, result: str, tokens: int
     ) -> list[EventDraft]:
-        """End a task well; `by_agent`: its last reply did, so nothing of it runs any more.
+        """End a task with its agent's last reply, which ends its run by itself.
 
-        Returns the events to append, last in the transaction.
+        Returns the events to append, last in the transaction; none where it has ended before.
         """
-        if not by_agent:
-            await self.stop(tx, task, ConversationStatus.COMPLETED)
+        ended = await self._hot.complete(tx, conversation_id, attempt, result, tokens)
+        if ended is None:
+            return []
+        await self._wakes.soon(tx)
+        if self.agents is not None and ended.agent_id is not None:
+            await self.agents.task_ended(tx, ended.agent_id, completed=True, seconds=ended.seconds)
+        return [completed_event(ended, result, ended.completed_at, ended.seconds)]
+
+    async def complete(self, tx: Transaction, task: Task, result: str | None) -> list[EventDraft]:
+        """End a task well by hand; a run of ours is stopped. Returns the events to append."""
+        await self.stop(tx, task, ConversationStatus.COMPLETED)
         now = await self._tasks.now(tx)
         values: dict[str, object] = {
             "status": TaskStatus.COMPLETED,
@@ -92,7 +109,7 @@ class TaskEndings:
         ended = await self._ended(tx, task, values, now)
         await self._tasks.end_attempt(tx, task.id, task.attempt, "completed")
         await self._count(tx, ended, completed=True)
-        return [task_event(ended, EventType.TASK_COMPLETED)]
+        return [completed_event(ended, ended.result, now, seconds_of(ended))]
 
     async def cancel(self, tx: Transaction, task: Task, reason: str) -> list[EventDraft]:
         """End a task that nobody wants any more; what runs of it is stopped."""
@@ -145,10 +162,7 @@ class TaskEndings:
             metadata=metadata,
         )
         await self._count(tx, ended, completed=False)
-        drafts = [
-            task_event(ended, EventType.TASK_FAILED, dead_letter_id=letter.id),
-            dead_letter_event(letter),
-        ]
+        drafts = [failed_event(ended, letter.id), dead_letter_event(letter)]
         return drafts, letter
 
     async def retry_later(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from datetime import datetime
 
 from pydantic import JsonValue
 
 from conclave.tasks.commands import UpdateTask
 from schema.domain.events import EventDraft, EventType
-from schema.domain.tasks import DeadLetter, NewTask, Task
+from schema.domain.tasks import DeadLetter, NewTask, Task, TaskHead
 
 _RESULT_CHARACTERS = 2000
 
@@ -19,9 +20,9 @@ def task_stream(task_id: int) -> str:
 
 
 def task_event(
-    task: Task, type_: EventType, *, changed: Collection[str] = (), **more: JsonValue
+    task: TaskHead, type_: EventType, *, changed: Collection[str] = (), **more: JsonValue
 ) -> EventDraft:
-    """Return an event of platform.md, section 29."""
+    """Return an event of platform.md, section 29; `more` is what its type tells besides."""
     data: dict[str, JsonValue] = {
         "id": task.id,
         "title": task.title,
@@ -31,27 +32,42 @@ def task_event(
         "workflow_id": task.workflow_id,
         "chain_depth": task.chain_depth,
     }
-    match type_:
-        case EventType.TASK_CREATED:
-            data["created_at"] = task.created_at.isoformat()
-        case EventType.TASK_COMPLETED:
-            data |= {
-                "result": None if task.result is None else task.result[:_RESULT_CHARACTERS],
-                "completed_at": task.completed_at and task.completed_at.isoformat(),
-                "duration_seconds": seconds_of(task),
-            }
-        case EventType.TASK_FAILED:
-            data |= {
-                "error": task.error,
-                "error_type": task.error_type,
-                "retry_count": task.retry_count,
-                "max_retries": task.max_retries,
-            }
-        case _:
-            data["progress_percent"] = task.progress_percent
-            data["changed"] = [*sorted(changed)]
+    if type_ is EventType.TASK_UPDATED:
+        data["progress_percent"] = task.progress_percent
+        data["changed"] = [*sorted(changed)]
     return EventDraft(
         stream=task_stream(task.id), type=type_, data=data | more, agent_id=task.agent_id
+    )
+
+
+def created_event(task: Task) -> EventDraft:
+    """Return the event of a new task."""
+    return task_event(task, EventType.TASK_CREATED, created_at=task.created_at.isoformat())
+
+
+def completed_event(
+    task: TaskHead, result: str | None, completed_at: datetime, seconds: float | None
+) -> EventDraft:
+    """Return the event of a task that is done."""
+    return task_event(
+        task,
+        EventType.TASK_COMPLETED,
+        result=None if result is None else result[:_RESULT_CHARACTERS],
+        completed_at=completed_at.isoformat(),
+        duration_seconds=None if seconds is None else round(seconds, 3),
+    )
+
+
+def failed_event(task: Task, dead_letter_id: int) -> EventDraft:
+    """Return the event of a task that failed for good."""
+    return task_event(
+        task,
+        EventType.TASK_FAILED,
+        error=task.error,
+        error_type=task.error_type,
+        retry_count=task.retry_count,
+        max_retries=task.max_retries,
+        dead_letter_id=dead_letter_id,
     )
 
 
@@ -75,7 +91,7 @@ def seconds_of(task: Task) -> float | None:
     """Return how long it took from its first start to its end."""
     if task.started_at is None or task.completed_at is None:
         return None
-    return round((task.completed_at - task.started_at).total_seconds(), 3)
+    return (task.completed_at - task.started_at).total_seconds()
 
 
 def prompt_of(task: NewTask) -> str:

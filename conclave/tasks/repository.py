@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from sqlalchemy import ColumnElement, and_, case, func, literal, or_, select, text, update
-from sqlalchemy.dialects.postgresql import insert
 
 from conclave.db import Transaction
 from conclave.tasks.commands import TaskFilter, TaskStats
-from schema.domain.tasks import ENDED, FailedAttempt, NewTask, Task, TaskPriority, TaskStatus
+from schema.domain.tasks import ENDED, FailedAttempt, Task, TaskPriority, TaskStatus
 from schema.tables.agents import AgentRow
 from schema.tables.conversations import ConversationRow
 from schema.tables.projects import ProjectRow
@@ -53,26 +52,6 @@ _NEXT_DAY = text(
 
 class TaskRepository:
     """Reads see tasks that are not deleted."""
-
-    async def insert(self, tx: Transaction, wanted: NewTask, conversation_id: int) -> int:
-        """Store a task on its thread; return its id."""
-        origin = wanted.origin
-        status = TaskStatus.PENDING if wanted.agent_id is None else TaskStatus.ASSIGNED
-        values = wanted.model_dump(exclude={"origin", "metadata"})
-        if origin is not None:
-            values |= origin.model_dump(exclude={"key"}) | {"origin_key": origin.key}
-        added = await tx.conn.execute(
-            insert(TaskRow)
-            .values(
-                **values,
-                meta=wanted.metadata,
-                status=status,
-                rank=wanted.priority.rank,
-                conversation_id=conversation_id,
-            )
-            .returning(TaskRow.id)
-        )
-        return added.scalar_one()
 
     async def hold_key(self, tx: Transaction, key: str) -> None:
         """Let nobody else make the task of this origin until the transaction ends."""
@@ -285,32 +264,6 @@ class TaskRepository:
         found = await tx.conn.scalar(_NEXT_DAY)
         assert isinstance(found, datetime)
         return found
-
-    async def begin_work(self, tx: Transaction, conversation_id: int) -> bool:
-        """Show an assigned task as in progress; False where it is already."""
-        begun = await tx.conn.execute(
-            update(TaskRow)
-            .where(
-                TaskRow.conversation_id == conversation_id, TaskRow.status == TaskStatus.ASSIGNED
-            )
-            .values(
-                status=TaskStatus.IN_PROGRESS,
-                started_at=func.coalesce(TaskRow.started_at, func.clock_timestamp()),
-                error=None,
-                error_type=None,
-                updated_at=func.clock_timestamp(),
-            )
-            .returning(TaskRow.id)
-        )
-        return begun.scalar_one_or_none() is not None
-
-    async def add_tokens(self, tx: Transaction, conversation_id: int, tokens: int) -> None:
-        """Count tokens that a model call used."""
-        await tx.conn.execute(
-            update(TaskRow)
-            .where(TaskRow.conversation_id == conversation_id)
-            .values(cost_tokens=TaskRow.cost_tokens + tokens)
-        )
 
     async def set_progress(self, tx: Transaction, conversation_id: int, percent: int) -> bool:
         """Store progress of a task that is worked on; False where it is not."""

@@ -15,11 +15,12 @@ from conclave.ports.threads import NewThread, TaskThreads
 from conclave.tasks.commands import TaskFilter, TaskStats, UpdateTask
 from conclave.tasks.endings import TaskEndings
 from conclave.tasks.errors import TaskNotFound, TransitionRefused
-from conclave.tasks.rendering import amendment_of, prompt_of, task_event
+from conclave.tasks.hot_path import Stored, TaskHotPath
+from conclave.tasks.rendering import amendment_of, created_event, prompt_of
 from conclave.tasks.repository import TaskRepository
 from conclave.tasks.transitions import TaskTransitions
 from conclave.tasks.wakes import TaskWakes
-from schema.domain.events import EventDraft, EventType
+from schema.domain.events import EventDraft
 from schema.domain.inbox import InboxItem
 from schema.domain.tasks import NewTask, Task, TaskStatus
 
@@ -48,6 +49,7 @@ class TaskService:
         self._endings = endings
         self._transitions = TaskTransitions(endings)
         self._tasks = TaskRepository()
+        self._hot = TaskHotPath()
 
     async def create(self, wanted: NewTask) -> Task:
         """Store a task; the dispatcher hands it out. Raises `Missing` naming the field."""
@@ -115,13 +117,14 @@ class TaskService:
             prompt=prompt_of(wanted),
             project_id=wanted.project_id,
         )
-        task_id = await self._tasks.insert(tx, wanted, await self._threads.open(tx, thread))
-        task = _found(await self._tasks.get(tx, task_id), task_id)
+        task = _stored(wanted, await self._hot.insert(tx, wanted, thread))
+        if wanted.agent_id is not None and task.agent_name is None:
+            raise Missing("agent_id", f"Agent {wanted.agent_id} not found")
         await self._audit.record(
-            tx, "task_created", "task", task_id, changes=changed({}, _columns(task))
+            tx, "task_created", "task", task.id, changes=changed({}, _columns(task))
         )
         await self._wakes.soon(tx)
-        await self._events.append(tx, [task_event(task, EventType.TASK_CREATED)])
+        await self._events.append(tx, [created_event(task)])
         return task
 
     async def of_origin(self, tx: Transaction, key: str) -> Task | None:
@@ -165,8 +168,6 @@ class TaskService:
             await self._events.append(tx, [await self._endings.updated(tx, task_id, ["status"])])
 
     async def _require(self, tx: Transaction, wanted: NewTask) -> None:
-        if wanted.agent_id is not None and not await self._tasks.has_agent(tx, wanted.agent_id):
-            raise Missing("agent_id", f"Agent {wanted.agent_id} not found")
         project_id = wanted.project_id
         if project_id is not None and not await self._tasks.has_project(tx, project_id):
             raise Missing("project_id", f"Project {project_id} not found")
@@ -226,6 +227,30 @@ def _found(task: Task | None, task_id: int) -> Task:
     if task is None:
         raise TaskNotFound(task_id)
     return task
+
+
+def _stored(wanted: NewTask, stored: Stored) -> Task:
+    """Return a task as it was stored, without reading it back."""
+    origin = wanted.origin
+    return Task.model_validate(
+        {
+            **dict.fromkeys(Task.model_fields),
+            **wanted.model_dump(exclude={"origin"}),
+            **stored.model_dump(),
+            "updated_at": stored.created_at,
+            "status": TaskStatus.PENDING if wanted.agent_id is None else TaskStatus.ASSIGNED,
+            "workflow_id": origin and origin.workflow_id,
+            "workflow_run_id": origin and origin.workflow_run_id,
+            "chain_depth": origin.chain_depth if origin else 0,
+            "attempt": 1,
+            "overdue": wanted.deadline is not None and wanted.deadline < stored.created_at,
+            "output_files": [],
+            "retry_count": 0,
+            "progress_percent": 0,
+            "cost_tokens": 0,
+            "cost_usd": 0,
+        }
+    )
 
 
 _NOT_TOLD = {"conversation_id", "attempt", "agent_name", "overdue", "created_at", "updated_at"}

@@ -82,7 +82,7 @@ class TaskTransitions:
             raise TransitionRefused(task.id, task.status, wanted.value)
         match wanted:
             case TaskStatus.COMPLETED:
-                return await self._endings.complete(tx, task, command.result, by_agent=False)
+                return await self._endings.complete(tx, task, command.result)
             case TaskStatus.CANCELLED:
                 return await self._endings.cancel(tx, task, _BY_HAND)
             case TaskStatus.FAILED:

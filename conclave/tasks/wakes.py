@@ -5,7 +5,8 @@ Every call here may be lost: the outbox row committed before it is delivered aga
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import cast
@@ -19,6 +20,7 @@ from conclave.ports.engine import WorkflowEngine
 from conclave.ports.settings import SettingsInForce
 from conclave.tasks.dispatch_repository import DispatchRepository, Standing
 from conclave.tasks.errors import TaskNotFound
+from conclave.tasks.hot_path import TaskHotPath
 from schema.domain.inbox import InboxItem
 from schema.domain.tasks import RUNNING, TaskStatus
 from schema.payloads.tasks import TaskInput
@@ -27,6 +29,7 @@ TASK_TARGET = "task"
 DISPATCH_TARGET = "task_dispatch"
 _MOST_STEPS = 50
 _USUAL_STEPS = 25
+_STARTS_AT_ONCE = 16
 _log = get_logger(__name__)
 
 HandOut = Callable[[], Awaitable[None]]
@@ -49,6 +52,7 @@ class TaskWakes:
         self._engine = engine
         self._settings = settings
         self._tasks = DispatchRepository()
+        self._hot = TaskHotPath()
         self.hand_out: HandOut | None = None
         """The dispatcher's pass; set by the composition root."""
         self._is_handing_out = False
@@ -58,6 +62,27 @@ class TaskWakes:
         """Store a wake-up of a task's workflow with the change it tells of."""
         await self._mailbox.owe(tx, TASK_TARGET, task_id)
         tx.after_commit.append(lambda: self._errands.run(self.wake(task_id)))
+
+    async def owe_starts(self, tx: Transaction, starts: Sequence[TaskInput]) -> None:
+        """Store the starts of tasks that were given slots, and make them once committed."""
+        owed = await self._hot.owe_starts(tx, TASK_TARGET, [one.task_id for one in starts])
+        tx.after_commit.append(lambda: self._errands.run(self._start_all(starts, owed)))
+
+    async def _start_all(self, starts: Sequence[TaskInput], owed: Sequence[int]) -> None:
+        """Start many; where one cannot be, the relay starts them all again, which does no harm."""
+        gate = asyncio.Semaphore(_STARTS_AT_ONCE)
+
+        async def start(asked: TaskInput) -> None:
+            async with gate:
+                with suppress(ExecutionClosed):
+                    await self._engine.start_task(asked, wake=False)
+
+        try:
+            await asyncio.gather(*(start(asked) for asked in starts))
+            async with self._db.autocommit() as tx:
+                await self._mailbox.delivered(tx, owed)
+        except Unavailable as error:
+            _log.warning("starts are left to the relay", tasks=len(starts), error=error.code)
 
     async def soon(self, tx: Transaction) -> None:
         """Let the dispatcher look once this is committed."""
@@ -124,11 +149,12 @@ class TaskWakes:
         is_new = task.status is TaskStatus.ASSIGNED
         if not (is_new or task.status in RUNNING or task.status is TaskStatus.PENDING):
             return
-        asked = await self._input(task)
+        asked = await self.input_of(task)
         with suppress(ExecutionClosed):  # that run is over: what it left is in the record
             await self._engine.start_task(asked, wake=not is_new)
 
-    async def _input(self, task: Standing) -> TaskInput:
+    async def input_of(self, task: Standing) -> TaskInput:
+        """Return what the run of a task that has a slot starts with."""
         assert task.agent_id is not None
         name = "general.task_timeout_minutes"
         minutes = cast("int", (await self._settings.current(name))[name].value)

@@ -109,19 +109,26 @@ class NewTask(Shape):
     origin: TaskOrigin | None = None
 
 
-class Task(Shape):
-    """A task as stored. Times are UTC, costs US dollars."""
+class TaskHead(Shape):
+    """A task as far as every event of it tells."""
 
     id: int
     title: str
-    description: str | None
-    instructions: str | None
     status: TaskStatus
     priority: TaskPriority
     agent_id: int | None
+    workflow_id: int | None
+    chain_depth: int
+    progress_percent: int
+
+
+class Task(TaskHead):
+    """A task as stored. Times are UTC, costs US dollars."""
+
+    description: str | None
+    instructions: str | None
     agent_name: str | None
     assigned_by: int | None
-    workflow_id: int | None
     workflow_run_id: int | None
     parent_task_id: int | None
     definition_id: str | None
@@ -143,12 +150,10 @@ class Task(Shape):
     retry_count: int
     max_retries: int
     required_tools: list[str]
-    progress_percent: int
     budget_usd: Decimal | None
     cost_tokens: int
     cost_usd: Decimal
     metadata: dict[str, JsonValue]
-    chain_depth: int
     created_at: datetime
     updated_at: datetime
 

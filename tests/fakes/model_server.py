@@ -25,7 +25,7 @@ from aiohttp import web
 
 Json = dict[str, Any]
 _ORDER = re.compile(r"CALL (\w+) (\{.*\})")
-"""In a prompt: as a program the server asks for this call before it says anything."""
+"""In a prompt: as a program the server asks for these calls, one a line, before it speaks."""
 _SPEECH = re.compile(r"SPEAK (\d+) EVERY (\d+) MS")
 """In a prompt: as a program the server streams so many numbered words, so far apart."""
 
@@ -450,15 +450,22 @@ def _parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _is_asked(received: Received) -> bool:
-    return received.body["messages"][-1]["role"] == "user"
+def _order(received: Received) -> tuple[str, str] | None:
+    """Return the call that the last prompt asks for next: of several one an answer, in order."""
+    answered = 0
+    for message in reversed(received.body.get("messages") or []):
+        if message.get("role") == "user":
+            break
+        answered += message.get("role") == "tool"
+    orders = _ORDER.findall(received.last_user_text)
+    return orders[answered] if answered < len(orders) else None
 
 
 async def _serve(options: argparse.Namespace) -> None:
     def respond(received: Received) -> Behaviour:
-        order = _ORDER.search(received.last_user_text) if _is_asked(received) else None
+        order = _order(received)
         if order is not None:
-            return Reply(tool_calls=[(order[1], order[2])], delay=options.delay)
+            return Reply(tool_calls=[order], delay=options.delay)
         speech = _SPEECH.search(received.last_user_text)
         if speech is not None:
             number, pause = int(speech[1]), int(speech[2]) / 1000
