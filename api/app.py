@@ -36,6 +36,7 @@ from api.platform.dialect import PLATFORM
 from api.platform.routes import api_keys, approvals, audit, auth, secrets, sessions, users
 from api.platform.routes import health as platform_health
 from api.platform.routes import ip_rules as platform_ip_rules
+from api.platform.routes import notifications as platform_notifications
 from api.platform.routes import security as platform_security
 from api.platform.routes import settings as platform_settings
 from api.rate_limits import RateLimits
@@ -72,6 +73,7 @@ ROUTERS = (
     audit.router,
     secrets.router,
     approvals.router,
+    platform_notifications.router,
     aether_health.router,
     projects.router,
     chats.router,
@@ -104,6 +106,7 @@ _TAGS = [
     {"name": "Settings", "description": "Model providers and the application's own settings."},
     {"name": "Security", "description": "Who may call, from where, and with what."},
     {"name": "Approvals", "description": "What waits for a person's yes or no."},
+    {"name": "Notifications", "description": "What the caller is told in the product."},
     {"name": "Secrets", "description": "Values that are kept encrypted and used by name."},
 ]
 

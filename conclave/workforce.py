@@ -9,14 +9,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from conclave.ground import Ground
+from conclave.notifications.service import NotificationService
 
 
 @dataclass(frozen=True)
 class Workforce:
     """Tasks, pipelines, triggers, budgets and what they need."""
 
+    notifications: NotificationService
+
 
 def build_workforce(ground: Ground) -> Workforce:
     """Build the services of work on what the rest of the core is."""
-    del ground
-    return Workforce()
+    notifications = NotificationService(ground.db, ground.events, ground.audit)
+    return Workforce(
+        notifications=notifications,
+    )

@@ -186,6 +186,15 @@ async def an_approval(http: httpx.AsyncClient) -> str:
     return str((await made(http, "/api/v1/approvals", {"action": "deploy"}))["id"])
 
 
+async def a_notification(site: Site) -> Call:
+    await site.accounts.execute(
+        "INSERT INTO notifications (user_id, title, message, severity)"
+        " VALUES (:user_id, 'kolibri', 'kolibri', 'info')",
+        user_id=site.ada.id,
+    )
+    return Call(await site.accounts.value("SELECT max(id) FROM notifications"))
+
+
 PROJECT = {"name": "Tea", "source": "github", "source_project_id": "acme/tea"}
 AGENT = {"name": "Bob", "provider": "openai", "model": "gpt-4o-mini"}
 MEMORY = {"key": "kolibri", "value": "kolibri"}
@@ -234,6 +243,8 @@ PLATFORM: dict[tuple[str, str], tuple[Prepare, str]] = {
     ("PUT", "/secrets/{}"): (on(a_secret, {"value": "kolibri-2"}), "secret_updated"),
     ("DELETE", "/secrets/{}"): (on(a_secret), "secret_deleted"),
     ("POST", "/secrets/{}/rotate"): (on(a_secret), "secret_rotated"),
+    ("PUT", "/notifications/{}/read"): (a_notification, "notification_read"),
+    ("PUT", "/notifications/read-all"): (a_notification, "notifications_read"),
     ("POST", "/auth/register"): (a_newcomer, "user_registered"),
     ("POST", "/auth/login"): (at_once({"email": ADA, "password": PASSWORD}), "login_success"),
     ("POST", "/auth/verify-mfa"): (a_half_login, "login_success"),
