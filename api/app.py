@@ -33,6 +33,7 @@ from api.gathering.routes import settings as settings_routes
 from api.middleware import BodyLimit, Head, RequestContext, TrailingSlash
 from api.openapi import DescribedAPI
 from api.platform.dialect import PLATFORM
+from api.platform.routes import agents as platform_agents
 from api.platform.routes import api_keys, approvals, audit, auth, secrets, sessions, users
 from api.platform.routes import health as platform_health
 from api.platform.routes import ip_rules as platform_ip_rules
@@ -74,6 +75,7 @@ ROUTERS = (
     secrets.router,
     approvals.router,
     platform_notifications.router,
+    platform_agents.router,
     aether_health.router,
     projects.router,
     chats.router,

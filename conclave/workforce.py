@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from conclave.agents.standing import AgentStanding
 from conclave.ground import Ground
 from conclave.notifications.service import NotificationService
 
@@ -17,6 +18,7 @@ class Workforce:
     """Tasks, pipelines, triggers, budgets and what they need."""
 
     notifications: NotificationService
+    agent_record: AgentStanding
 
 
 def build_workforce(ground: Ground) -> Workforce:
@@ -24,4 +26,5 @@ def build_workforce(ground: Ground) -> Workforce:
     notifications = NotificationService(ground.db, ground.events, ground.audit)
     return Workforce(
         notifications=notifications,
+        agent_record=AgentStanding(ground.events, notifications, ground.plain),
     )

@@ -21,3 +21,12 @@ class AgentBusy(Conflict):
 
     def __init__(self, agent_id: int, name: str) -> None:
         super().__init__(f"Agent {agent_id} ('{name}') is busy: a turn of it runs", status="busy")
+
+
+class SlugTaken(Conflict):
+    """Another living agent has it."""
+
+    code = "slug_taken"
+
+    def __init__(self, slug: str) -> None:
+        super().__init__(f"There is an agent with the slug '{slug}' already", field="slug")

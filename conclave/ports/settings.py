@@ -29,3 +29,11 @@ class SettingHome(Protocol):
         Raises `Invalid`, `EncryptionKeyMissing` for a secret.
         """
         ...
+
+
+class NamedSettings(Protocol):
+    """Settings in force, asked for by name."""
+
+    async def current(self, *names: str) -> Mapping[str, KeptSetting]:
+        """Return the named ones, as they were a second ago at most."""
+        ...

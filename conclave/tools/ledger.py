@@ -11,7 +11,7 @@ from conclave.db import Transaction
 from conclave.events import EventLog
 from conclave.tools.ledger_statements import CLOSED, NOTED, OPENED, OPENED_AND_LOCKED, STARTED
 from conclave.tools.telling import denied_event, result_event, started_event
-from schema.domain.agents import AgentConfig
+from schema.domain.agents import AgentConfig, RiskRules
 from schema.domain.base import Shape
 from schema.domain.tools import ExecutionStatus, ToolAsker, ToolExecution, ToolOutcome
 
@@ -124,6 +124,7 @@ def _opened(row: RowMapping) -> OpenedExecution:
             agent_id=execution.agent_id or 0,
             agent_name=row["agent_name"] or "",
             config=AgentConfig.model_validate(row["agent_config"] or {}),
+            risk_rules=RiskRules.model_validate(row["risk_rules"] or {}),
             tightened=row["permissions"],
         ),
         project_id=row["project_id"],

@@ -51,6 +51,7 @@ OPENED = (
         CircleRow.config.label("circle_config"),
         AgentRow.name.label("agent_name"),
         AgentRow.config.label("agent_config"),
+        AgentRow.risk_rules,
         select(literal(True))
         .where(
             ToolGrantRow.conversation_id == ToolExecutionRow.conversation_id,

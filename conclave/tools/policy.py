@@ -3,7 +3,8 @@
 Chats and sessions, where somebody sits before the agent, go by the permissions of the gateway
 dialect: an explicit deny anywhere, then the override of the tool, then the mode. Conversations
 of circles run unattended and go by the agent's autonomy and the circle's `allow_tools`. What an
-agent is forbidden (its blacklist, read_only) holds in both.
+agent is forbidden (its blacklist, its risk rules, read_only) holds in both, and so does what its
+risk rules always ask for.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pydantic import JsonValue
 from schema.domain.base import Shape
 from schema.domain.conversations import ConversationKind
 from schema.domain.permissions import Autonomy, PermissionLevel, PermissionMode, Permissions
-from schema.domain.tools import Tool, ToolAsker, ToolVerdict
+from schema.domain.tools import Tool, ToolAsker, ToolCategory, ToolVerdict
 
 _STRICTNESS = [ToolVerdict.ALLOW, ToolVerdict.ASK, ToolVerdict.DENY]
 
@@ -57,6 +58,8 @@ def policy_version(asker: ToolAsker, permissions: Permissions) -> str:
         "tightened": asker.tightened and asker.tightened.model_dump(mode="json"),
         "autonomy": asker.autonomy.value,
         "blacklist": list[JsonValue](sorted(asker.blacklist)),
+        "disabled": list[JsonValue](sorted(asker.disabled)),
+        "risk_rules": asker.risk_rules.model_dump(mode="json"),
         "circle_allows_tools": asker.circle_allows_tools,
     }
     return _digest(rules)
@@ -84,8 +87,16 @@ def _of_agent(tool: Tool, asker: ToolAsker) -> list[Judgement]:
     found: list[Judgement] = []
     if tool.name in asker.blacklist:
         found.append(Judgement(verdict=ToolVerdict.DENY, rule="the agent's tool_blacklist"))
+    if tool.name in asker.disabled:
+        found.append(Judgement(verdict=ToolVerdict.DENY, rule="the agent's enabled_tools"))
     if asker.autonomy is Autonomy.READ_ONLY and not tool.is_reading:
         found.append(Judgement(verdict=ToolVerdict.DENY, rule="the agent is read_only"))
+    if asker.risk_rules.block_external_api and tool.category is ToolCategory.HTTP:
+        rule = "the agent's risk_rules: block_external_api"
+        found.append(Judgement(verdict=ToolVerdict.DENY, rule=rule))
+    if tool.name in asker.risk_rules.require_approval_for:
+        rule = "the agent's risk_rules: require_approval_for"
+        found.append(Judgement(verdict=ToolVerdict.ASK, rule=rule))
     return found
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
-from typing import Self, cast
+from typing import Self
 
 from pydantic import Field, JsonValue
 
-from schema.domain.agents import AgentConfig
+from schema.domain.agents import AgentConfig, RiskRules
 from schema.domain.base import Shape
 from schema.domain.conversations import ConversationKind
 from schema.domain.permissions import Autonomy, Permissions
@@ -137,6 +137,8 @@ class ToolAsker(Shape):
     """The tools the agent's config names; chats offer every tool besides."""
     autonomy: Autonomy = Autonomy.CAUTIOUS
     blacklist: tuple[str, ...] = ()
+    disabled: tuple[str, ...] = ()
+    risk_rules: RiskRules = RiskRules()
     circle_allows_tools: bool = True
     tightened: Permissions | None = None
     """What the chat itself tightens of the rules."""
@@ -153,13 +155,10 @@ class ToolAsker(Shape):
         agent_id: int,
         agent_name: str,
         config: AgentConfig,
+        risk_rules: RiskRules | None,
         tightened: Mapping[str, JsonValue] | None,
     ) -> Self:
         """Read an asker from what the record says of conversation, circle and agent."""
-        extra: Mapping[str, object] = config.model_extra or {}
-        blacklist = extra.get("tool_blacklist")
-        names = cast("list[object]", blacklist) if isinstance(blacklist, list) else []
-        autonomy = extra.get("autonomy_level")
         return cls(
             conversation_id=conversation_id,
             kind=ConversationKind(kind),
@@ -168,8 +167,10 @@ class ToolAsker(Shape):
             agent_id=agent_id,
             agent_name=agent_name,
             named_tools=tuple(config.tools),
-            autonomy=Autonomy(autonomy) if autonomy in set(Autonomy) else Autonomy.CAUTIOUS,
-            blacklist=tuple(name for name in names if isinstance(name, str)),
+            autonomy=config.autonomy,
+            blacklist=config.tool_blacklist,
+            disabled=config.disabled_tools,
+            risk_rules=risk_rules or RiskRules(),
             circle_allows_tools=(circle_config or {}).get("allow_tools") is not False,
             tightened=None if tightened is None else Permissions.model_validate(tightened),
         )

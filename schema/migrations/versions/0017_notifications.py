@@ -1,4 +1,4 @@
-"""Notifications in the product itself."""
+"""Notifications in the product itself, and an index that holds what agents used."""
 
 from __future__ import annotations
 
@@ -34,7 +34,16 @@ def upgrade() -> None:
         ["user_id", "id"],
         postgresql_where=sa.text("read_at IS NULL"),
     )
+    op.drop_index("ix_model_calls_agent_id", "model_calls")
+    op.create_index(
+        "ix_model_calls_usage",
+        "model_calls",
+        ["agent_id"],
+        postgresql_include=["created_at", "tokens_in", "tokens_out", "cost_usd"],
+    )
 
 
 def downgrade() -> None:
+    op.drop_index("ix_model_calls_usage", "model_calls")
+    op.create_index("ix_model_calls_agent_id", "model_calls", ["agent_id"])
     op.drop_table("notifications")
