@@ -15,6 +15,7 @@ from collections.abc import Mapping
 
 from pydantic import JsonValue
 
+from schema.domain.agents import RiskRules
 from schema.domain.base import Shape
 from schema.domain.conversations import ConversationKind
 from schema.domain.permissions import Autonomy, PermissionLevel, PermissionMode, Permissions
@@ -58,10 +59,13 @@ def policy_version(asker: ToolAsker, permissions: Permissions) -> str:
         "tightened": asker.tightened and asker.tightened.model_dump(mode="json"),
         "autonomy": asker.autonomy.value,
         "blacklist": list[JsonValue](sorted(asker.blacklist)),
-        "disabled": list[JsonValue](sorted(asker.disabled)),
-        "risk_rules": asker.risk_rules.model_dump(mode="json"),
         "circle_allows_tools": asker.circle_allows_tools,
     }
+    # Named only where they say something: what was bound before there were any stays bound.
+    if asker.disabled:
+        rules["disabled"] = list[JsonValue](sorted(asker.disabled))
+    if asker.risk_rules != RiskRules():
+        rules["risk_rules"] = asker.risk_rules.model_dump(mode="json")
     return _digest(rules)
 
 

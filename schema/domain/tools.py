@@ -113,6 +113,8 @@ class ToolPlace(Shape):
     agent_id: int
     project_id: int | None = None
     """None: a scratch workspace of the conversation's own."""
+    most_deleted_mb: float | None = None
+    """How much one call may delete; None: any amount."""
 
 
 class StepPlace(Shape):
