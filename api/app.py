@@ -34,6 +34,7 @@ from api.middleware import BodyLimit, Head, RequestContext, TrailingSlash
 from api.openapi import DescribedAPI
 from api.platform.dialect import PLATFORM
 from api.platform.routes import agents as platform_agents
+from api.platform.routes import analytics as platform_analytics
 from api.platform.routes import api_keys, approvals, audit, auth, secrets, sessions, users
 from api.platform.routes import health as platform_health
 from api.platform.routes import ip_rules as platform_ip_rules
@@ -76,6 +77,7 @@ ROUTERS = (
     approvals.router,
     platform_notifications.router,
     platform_agents.router,
+    platform_analytics.router,
     aether_health.router,
     projects.router,
     chats.router,
@@ -108,6 +110,7 @@ _TAGS = [
     {"name": "Settings", "description": "Model providers and the application's own settings."},
     {"name": "Security", "description": "Who may call, from where, and with what."},
     {"name": "Approvals", "description": "What waits for a person's yes or no."},
+    {"name": "Analytics", "description": "What was done, counted."},
     {"name": "Notifications", "description": "What the caller is told in the product."},
     {"name": "Secrets", "description": "Values that are kept encrypted and used by name."},
 ]

@@ -192,6 +192,7 @@ class Core:
         self.workforce = workforce
         self.notifications = workforce.notifications
         self.agent_record = workforce.agent_record
+        self.analytics = workforce.analytics
         self._stack = stack
 
     async def close(self) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from conclave.agents.standing import AgentStanding
+from conclave.analytics.service import AnalyticsService
 from conclave.ground import Ground
 from conclave.notifications.service import NotificationService
 
@@ -19,6 +20,7 @@ class Workforce:
 
     notifications: NotificationService
     agent_record: AgentStanding
+    analytics: AnalyticsService
 
 
 def build_workforce(ground: Ground) -> Workforce:
@@ -27,4 +29,5 @@ def build_workforce(ground: Ground) -> Workforce:
     return Workforce(
         notifications=notifications,
         agent_record=AgentStanding(ground.events, notifications, ground.plain),
+        analytics=AnalyticsService(ground.db),
     )

@@ -97,9 +97,17 @@ class UpdateAgent(Shape):
         return "status" in given or ("is_active" in given and not self.is_active)
 
 
+class AgentOrder(StrEnum):
+    """How agents are listed; ties by id."""
+
+    OLDEST_FIRST = "oldest_first"
+    NEWEST_FIRST = "newest_first"
+    MOST_COMPLETED_FIRST = "most_completed_first"
+
+
 class AgentFilter(Shape):
     """Which agents are listed, and in which order; None: any."""
 
     statuses: frozenset[AgentStatus] | None = None
     role: str | None = None
-    newest_first: bool = False
+    order: AgentOrder = AgentOrder.OLDEST_FIRST

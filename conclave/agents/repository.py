@@ -23,7 +23,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import insert
 
-from conclave.agents.commands import AgentFilter
+from conclave.agents.commands import AgentFilter, AgentOrder
 from conclave.db import Transaction
 from schema.domain.agents import AT_REST, Agent, AgentStatus, AgentUsage
 from schema.domain.conversations import ConversationKind
@@ -56,6 +56,11 @@ _COLUMNS = (
     *(getattr(AgentRow, name) for name in Agent.model_fields if name != "status"),
     _DERIVED.label("status"),
 )
+_ORDERS: Mapping[AgentOrder, Sequence[ColumnElement[int]]] = {
+    AgentOrder.OLDEST_FIRST: [AgentRow.id.asc()],
+    AgentOrder.NEWEST_FIRST: [AgentRow.id.desc()],
+    AgentOrder.MOST_COMPLETED_FIRST: [AgentRow.tasks_completed.desc(), AgentRow.id.desc()],
+}
 _DEFAULT_ROLE = "general"
 """What agents without a role are listed under."""
 _LIVING = AgentRow.deleted_at.is_(None)
@@ -133,16 +138,19 @@ class AgentRepository:
     async def list(
         self, tx: Transaction, wanted: AgentFilter, limit: int, offset: int
     ) -> tuple[Sequence[Agent], int]:
-        """Return a piece of the list, oldest first unless asked, and the length of the whole."""
+        """Return a piece of the list and the length of the whole."""
         which: list[ColumnElement[bool]] = [_LIVING]
         if wanted.statuses is not None:
             which.append(_DERIVED.in_([status.value for status in wanted.statuses]))
         if wanted.role is not None:
             which.append(func.coalesce(AgentRow.role, _DEFAULT_ROLE) == wanted.role)
         total = await tx.conn.execute(select(func.count()).select_from(AgentRow).where(*which))
-        order = AgentRow.id.desc() if wanted.newest_first else AgentRow.id
         result = await tx.conn.execute(
-            select(*_COLUMNS).where(*which).order_by(order).limit(limit).offset(offset)
+            select(*_COLUMNS)
+            .where(*which)
+            .order_by(*_ORDERS[wanted.order])
+            .limit(limit)
+            .offset(offset)
         )
         return [Agent.model_validate(row) for row in result.mappings()], total.scalar_one()
 

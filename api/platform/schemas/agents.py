@@ -16,7 +16,7 @@ from pydantic import (
 )
 
 from api.platform.schemas.fields import Id, Name, Timestamp, refuse_null
-from conclave.agents.commands import AgentFilter, EnrollAgent, UpdateAgent
+from conclave.agents.commands import AgentFilter, AgentOrder, EnrollAgent, UpdateAgent
 from conclave.agents.slugs import SLUG_PATTERN
 from schema.domain.agents import Agent, AgentProfile, AgentStatus, ModelRef, RiskRules
 from schema.domain.permissions import Autonomy
@@ -191,7 +191,7 @@ class AgentQuery(BaseModel):
             statuses = frozenset(
                 status for status in AgentStatus if status.told.value == self.status_filter
             )
-        return AgentFilter(statuses=statuses, role=self.role, newest_first=True)
+        return AgentFilter(statuses=statuses, role=self.role, order=AgentOrder.NEWEST_FIRST)
 
 
 class AgentOut(BaseModel):

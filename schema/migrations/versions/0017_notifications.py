@@ -1,4 +1,4 @@
-"""Notifications in the product itself, and an index that holds what agents used."""
+"""Notifications in the product itself, and indexes for what agents used and days of tasks."""
 
 from __future__ import annotations
 
@@ -41,9 +41,16 @@ def upgrade() -> None:
         ["agent_id"],
         postgresql_include=["created_at", "tokens_in", "tokens_out", "cost_usd"],
     )
+    op.create_index(
+        "ix_tasks_created_at",
+        "tasks",
+        ["created_at", "status"],
+        postgresql_where=sa.text("deleted_at IS NULL"),
+    )
 
 
 def downgrade() -> None:
+    op.drop_index("ix_tasks_created_at", "tasks")
     op.drop_index("ix_model_calls_usage", "model_calls")
     op.create_index("ix_model_calls_agent_id", "model_calls", ["agent_id"])
     op.drop_table("notifications")
