@@ -171,6 +171,12 @@ class ProviderRefused(ProviderError):
     code = "provider_refused"
 
 
+class CredentialsRefused(ProviderRefused):
+    """The provider does not take the key: nothing it is asked will be answered."""
+
+    code = "credentials_refused"
+
+
 class ProviderUnavailable(ProviderError):
     """The provider may answer later. `retry_after` is in seconds, None when it did not say."""
 

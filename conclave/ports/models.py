@@ -37,8 +37,8 @@ class ModelGateway(Protocol):
     ) -> ModelReply:
         """Stream a reply.
 
-        Raises `ProviderRefused` where another try cannot help, `ProviderUnavailable` or
-        `ProviderTimeout` where it can.
+        Raises `ProviderRefused` where another try cannot help (`CredentialsRefused` where it is
+        the key), `ProviderUnavailable` or `ProviderTimeout` where it can.
         """
         ...
 

@@ -11,7 +11,7 @@ from sqlalchemy import insert, select, text, update
 
 from conclave.agents.commands import CreateAgent
 from conclave.container import Core, build_core
-from conclave.db import Database
+from conclave.db import Database, Transaction
 from conclave.settings import Settings
 from schema.domain.agents import Agent, AgentStatus
 from schema.domain.providers import ProviderName
@@ -21,6 +21,8 @@ from schema.tables.events import EventRow
 from schema.tables.notifications import NotificationRow
 from schema.tables.tasks import TaskRow
 from tests.fakes.engine import FakeEngine
+from tests.fakes.tasks import FakeTaskDesk
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -189,6 +191,50 @@ async def test_a_budget_that_is_spent_pauses_it(core: Core, ada: Agent):
     async with core.db.transaction() as tx:
         await core.agent_record.pause(tx, ada.id, reason="Too late")
     assert (await core.agents.get(ada.id)).status is AgentStatus.OFFLINE
+
+
+class LockingDesk(FakeTaskDesk):
+    """Releases as whoever runs tasks must: the conversation is locked first, then the task."""
+
+    async def release(self, tx: Transaction, agent_id: int, *, keep_agent: bool) -> None:
+        for table in ("conversations WHERE speaking_agent_id", "tasks WHERE agent_id"):
+            await tx.conn.execute(
+                text(f"SELECT id FROM {table} = :agent_id ORDER BY id FOR UPDATE"),
+                {"agent_id": agent_id},
+            )
+        await tx.conn.execute(
+            text(
+                "UPDATE tasks SET status = 'pending' WHERE agent_id = :agent_id"
+                " AND status = 'in_progress'"
+            ),
+            {"agent_id": agent_id},
+        )
+
+
+async def test_an_agent_that_is_stopped_as_its_task_ends_waits_for_the_task(core: Core, ada: Agent):
+    """Both lock the task before the agent: neither waits for the other's second lock."""
+    core.agents.work.tasks = LockingDesk()
+    task = await started(core, ada)
+
+    async def is_waiting() -> bool:
+        async with core.db.autocommit() as tx:
+            found = await tx.conn.execute(
+                text(
+                    "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+                    " AND datname = current_database()"
+                )
+            )
+            return found.scalar_one() > 0
+
+    async with core.db.transaction() as tx:
+        await tx.conn.execute(text("SELECT id FROM conversations FOR UPDATE"))
+        stopping = asyncio.create_task(core.agents.stop(ada.id))
+        await until(is_waiting, what="the stop to wait")
+        await tx.conn.execute(update(TaskRow).where(TaskRow.id == task).values(status="completed"))
+        await tx.conn.execute(text("UPDATE conversations SET speaking_agent_id = NULL"))
+        await core.agent_record.task_ended(tx, ada.id, completed=True, seconds=1)
+    stopped = await stopping
+    assert (stopped.status, stopped.tasks_completed) == (AgentStatus.OFFLINE, 1)
 
 
 async def test_who_is_gone_is_passed_over(core: Core):
