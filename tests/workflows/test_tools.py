@@ -21,6 +21,7 @@ from schema.domain.events import Event, EventType, conversation_stream
 from schema.domain.identity import LOCAL_PRINCIPAL
 from schema.domain.permissions import PermissionMode
 from schema.payloads.names import approval_workflow_id
+from schema.tables.agents import AgentRow
 from schema.tables.conversations import ConversationRow
 from schema.tables.tools import ToolExecutionRow
 from tests.conftest import Apart
@@ -276,6 +277,26 @@ async def test_stopping_an_agent_stops_its_turn_and_what_it_asks_for(
     await completed(stack, talk, 2)
     assert (await stack.messages(talk.id))[-1].content == "back"
     assert tools.lines() == []
+
+
+async def test_nothing_runs_for_an_agent_that_was_stopped(stack: Stack, tools: TestTools):
+    """Though its turn is not stopped: it began in the same moment and was not seen to run."""
+    await mode(stack, PermissionMode.INTERACTIVE)
+    talk = await chat(stack)
+    script(stack, calls(("send", "x")), Reply(text="done"))
+    await say(stack, talk)
+    [approval] = await pending(stack, talk)
+    async with stack.core.db.transaction() as tx:
+        offline = update(AgentRow).where(AgentRow.id == talk.agent_ids[0])
+        await tx.conn.execute(offline.values(state=AgentStatus.OFFLINE.value))
+    await stack.core.approvals.decide(approval.id, Decide(approve=True), LOCAL_PRINCIPAL)
+
+    async def cancelled() -> bool:
+        return await statuses(stack, talk) == ["cancelled"]
+
+    await until(cancelled, what="the call to be over")
+    assert tools.lines() == []
+    assert len(stack.model.requests) == 1
 
 
 async def test_a_signal_of_temporal_decides_in_local_mode(stack: Stack, tools: TestTools):
