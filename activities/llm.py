@@ -25,7 +25,8 @@ class LLMActivities:
         returns it. Where the conversation must be compacted first, it makes that call instead and
         answers COMPACTED. Heartbeats every second (timeout: `policies.HEARTBEAT_TIMEOUT`), so
         that a killed worker is noticed and a cancel arrives. Typed failures: `provider_refused`
-        is final; `provider_unavailable`, `provider_timeout` and `unavailable` are tried again.
+        and `credentials_refused` are final; `provider_unavailable`, `provider_timeout` and
+        `unavailable` are tried again.
         """
         return await self._complete(call)
 

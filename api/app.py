@@ -33,6 +33,8 @@ from api.gathering.routes import settings as settings_routes
 from api.middleware import BodyLimit, Head, RequestContext, TrailingSlash
 from api.openapi import DescribedAPI
 from api.platform.dialect import PLATFORM
+from api.platform.routes import agents as platform_agents
+from api.platform.routes import analytics as platform_analytics
 from api.platform.routes import (
     api_keys,
     approvals,
@@ -46,6 +48,7 @@ from api.platform.routes import (
 )
 from api.platform.routes import health as platform_health
 from api.platform.routes import ip_rules as platform_ip_rules
+from api.platform.routes import notifications as platform_notifications
 from api.platform.routes import security as platform_security
 from api.platform.routes import settings as platform_settings
 from api.rate_limits import RateLimits
@@ -84,6 +87,9 @@ ROUTERS = (
     approvals.router,
     tasks.router,
     dead_letters.router,
+    platform_notifications.router,
+    platform_agents.router,
+    platform_analytics.router,
     aether_health.router,
     projects.router,
     chats.router,
@@ -118,6 +124,8 @@ _TAGS = [
     {"name": "Approvals", "description": "What waits for a person's yes or no."},
     {"name": "Tasks", "description": "Work that agents see to its end."},
     {"name": "Dead letters", "description": "Tasks that failed for good, and second chances."},
+    {"name": "Analytics", "description": "What was done, counted."},
+    {"name": "Notifications", "description": "What the caller is told in the product."},
     {"name": "Secrets", "description": "Values that are kept encrypted and used by name."},
 ]
 

@@ -190,7 +190,10 @@ class Subscription:
 
     def _may_see(self, item: Item) -> bool:
         owner = item.owner
-        return owner is None or self._principal.is_admin or owner == self._principal.key
+        if owner is None or owner == self._principal.key:
+            return True
+        is_personal = isinstance(item, Event) and item.type is EventType.NOTIFICATION
+        return self._principal.is_admin and not is_personal
 
 
 async def until_one_ends(

@@ -29,7 +29,9 @@ from conclave.adapters.sandbox.host import HostSandbox
 from conclave.adapters.store.probe import store_probe
 from conclave.adapters.workspace.store import DirectoryStore
 from conclave.agents.assistant import AssistantService
+from conclave.agents.roster import AgentRoster
 from conclave.agents.service import AgentService
+from conclave.agents.work import Work
 from conclave.approvals.dispatch import ApprovalDispatch
 from conclave.approvals.service import ApprovalService
 from conclave.audit.service import AuditService
@@ -42,7 +44,7 @@ from conclave.configuration.plain import PlainSettings
 from conclave.configuration.service import ConfigurationService
 from conclave.conversations.chats import ChatService
 from conclave.conversations.compaction import CompactionService
-from conclave.conversations.control import CircleConversations
+from conclave.conversations.control import CircleConversations, ConversationTurns
 from conclave.conversations.dispatch import ConversationDispatch
 from conclave.conversations.model_choice import ModelChooser
 from conclave.conversations.service import ConversationService
@@ -110,6 +112,7 @@ class _Talks:
     dispatch: ConversationDispatch
     conversations: ConversationService
     agents: AgentService
+    roster: AgentRoster
     circles: CircleService
     chats: ChatService
     compaction: Compaction
@@ -175,6 +178,7 @@ class Core:
         self.watchers, self.dispatch = talks.watchers, talks.dispatch
         self.conversations, self.chats = talks.conversations, talks.chats
         self.agents, self.circles = talks.agents, talks.circles
+        self.roster = talks.roster
         self.compaction = talks.compaction
         self.project_dispatch, self.projects = deeds.project_dispatch, deeds.projects
         self.workspace_store, self.workspaces = deeds.workspace_store, deeds.workspaces
@@ -188,6 +192,9 @@ class Core:
         self.components = rules.components
         self.workforce = workforce
         self.tasks, self.dead_letters = workforce.tasks, workforce.dead_letters
+        self.notifications = workforce.notifications
+        self.agent_record = workforce.agent_record
+        self.analytics = workforce.analytics
         self._stack = stack
 
     async def close(self) -> None:
@@ -242,6 +249,7 @@ async def build_core(
     rules = _build_rules(ground, models, password_cost)
     stack.callback(rules.identity.close)
     workforce = build_workforce(ground, deeds.tool_desk)
+    talks.agents.work.tasks = workforce.tasks
     return Core(ground, models, talks, deeds, rules, workforce, stack)
 
 
@@ -277,14 +285,16 @@ def _build_talks(ground: Ground, models: _Models) -> _Talks:
         watchers,
         advance_wait_seconds=ground.settings.advance_wait_seconds,
     )
-    agents = AgentService(db, events, audit)
-    assistants = AssistantService(agents, DefaultModel(models.providers, ground.plain))
+    agents = AgentService(db, events, audit, Work(ConversationTurns(dispatch)))
+    defaults = DefaultModel(models.providers, ground.plain)
+    assistants = AssistantService(agents, defaults)
     control = CircleConversations(events, dispatch, conversations)
     return _Talks(
         watchers=watchers,
         dispatch=dispatch,
         conversations=conversations,
         agents=agents,
+        roster=AgentRoster(db, agents, defaults, ground.plain),
         circles=CircleService(db, events, audit, control),
         chats=ChatService(db, events, audit, mailbox, conversations, assistants, models.profiles),
         compaction=CompactionService(db, mailbox, conversations, models.chooser),

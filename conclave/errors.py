@@ -172,7 +172,7 @@ class ProviderRefused(ProviderError):
 
 
 class CredentialsRefused(ProviderRefused):
-    """The provider does not take the key."""
+    """The provider does not take the key: nothing it is asked will be answered."""
 
     code = "credentials_refused"
 

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from conclave.agents.standing import AgentStanding
+from conclave.analytics.service import AnalyticsService
 from conclave.conversations.threads import ThreadService
 from conclave.ground import Ground
+from conclave.notifications.service import NotificationService
 from conclave.ports.tools import ToolDesk
 from conclave.tasks.attempts import TaskAttempts
 from conclave.tasks.dead_letters import DeadLetterService
@@ -31,14 +34,20 @@ class Workforce:
     task_attempts: TaskAttempts
     dispatcher: Dispatcher
     overdue_tasks: OverdueTasks
+    notifications: NotificationService
+    agent_record: AgentStanding
+    analytics: AnalyticsService
 
 
 def build_workforce(ground: Ground, tool_desk: ToolDesk) -> Workforce:
     """Build the services of work on what the rest of the core is."""
+    notifications = NotificationService(ground.db, ground.events, ground.audit)
+    agent_record = AgentStanding(ground.events, notifications, ground.plain)
     db, events, audit, mailbox = ground.db, ground.events, ground.audit, ground.mailbox
     threads = ThreadService(mailbox, tool_desk)
     wakes = TaskWakes(db, mailbox, ground.errands, ground.engine, ground.plain)
     endings = TaskEndings(events, mailbox, threads, wakes)
+    endings.agents = agent_record
     dispatcher = Dispatcher(db, events, threads, wakes, endings, ground.plain)
     wakes.hand_out = dispatcher.hand_out
     return Workforce(
@@ -48,5 +57,8 @@ def build_workforce(ground: Ground, tool_desk: ToolDesk) -> Workforce:
         task_turns=TaskTurnService(endings),
         task_attempts=TaskAttempts(db, events, threads, wakes, endings),
         dispatcher=dispatcher,
-        overdue_tasks=OverdueTasks(db, events, None),
+        overdue_tasks=OverdueTasks(db, events, notifications),
+        notifications=notifications,
+        agent_record=agent_record,
+        analytics=AnalyticsService(ground.db),
     )

@@ -3,15 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from decimal import Decimal
 
-from sqlalchemy import ColumnElement, case, exists, func, literal, or_, select, update
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    ColumnElement,
+    Integer,
+    Numeric,
+    bindparam,
+    case,
+    exists,
+    func,
+    literal,
+    or_,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert
 
+from conclave.agents.commands import AgentFilter, AgentOrder
 from conclave.db import Transaction
-from schema.domain.agents import Agent, AgentStatus
+from schema.domain.agents import AT_REST, Agent, AgentStatus, AgentUsage
+from schema.domain.conversations import ConversationKind
+from schema.domain.tasks import TaskStatus
 from schema.tables.agents import AgentRow
 from schema.tables.circles import CircleMemberRow, CircleRow
 from schema.tables.conversations import ConversationRow
+from schema.tables.model_calls import ModelCallRow
+from schema.tables.tasks import TaskRow
 
 _SPEAKS = exists().where(ConversationRow.speaking_agent_id == AgentRow.id)
 _IN_ACTIVE_CIRCLE = exists().where(
@@ -20,33 +41,55 @@ _IN_ACTIVE_CIRCLE = exists().where(
     CircleRow.status == "active",
     CircleRow.deleted_at.is_(None),
 )
-_SET_BY_PEOPLE = (
-    AgentStatus.OFFLINE.value,
-    AgentStatus.MAINTENANCE.value,
-    AgentStatus.PAUSED.value,
-    AgentStatus.ERROR.value,
+_WORKS = exists().where(
+    TaskRow.agent_id == AgentRow.id,
+    TaskRow.status == TaskStatus.IN_PROGRESS.value,
+    TaskRow.deleted_at.is_(None),
 )
 _DERIVED: ColumnElement[str] = case(
-    (AgentRow.state.in_(_SET_BY_PEOPLE), AgentRow.state),
-    (_SPEAKS, literal(AgentStatus.BUSY.value)),
+    (AgentRow.state.in_(sorted(status.value for status in AT_REST)), AgentRow.state),
+    (_SPEAKS | _WORKS, literal(AgentStatus.BUSY.value)),
     (_IN_ACTIVE_CIRCLE, literal(AgentStatus.ACTIVE.value)),
     else_=literal(AgentStatus.IDLE.value),
 )
 _COLUMNS = (
-    AgentRow.id,
-    AgentRow.slug,
-    AgentRow.name,
-    AgentRow.role,
-    AgentRow.provider,
-    AgentRow.model,
-    AgentRow.personality,
-    AgentRow.background,
-    AgentRow.config,
-    AgentRow.created_at,
-    AgentRow.updated_at,
+    *(getattr(AgentRow, name) for name in Agent.model_fields if name != "status"),
     _DERIVED.label("status"),
 )
+_ORDERS: Mapping[AgentOrder, Sequence[ColumnElement[int]]] = {
+    AgentOrder.OLDEST_FIRST: [AgentRow.id.asc()],
+    AgentOrder.NEWEST_FIRST: [AgentRow.id.desc()],
+    AgentOrder.MOST_COMPLETED_FIRST: [AgentRow.tasks_completed.desc(), AgentRow.id.desc()],
+}
+_DEFAULT_ROLE = "general"
+"""What agents without a role are listed under."""
 _LIVING = AgentRow.deleted_at.is_(None)
+
+
+_NOTE_TASK = text(
+    """
+    UPDATE agents SET
+        tasks_completed = tasks_completed + :completed,
+        tasks_failed = tasks_failed + :failed,
+        task_seconds = task_seconds + :seconds,
+        failed_in_a_row = CASE WHEN :completed > 0 THEN 0 ELSE failed_in_a_row + :failed END,
+        state = CASE
+            WHEN was.state = 'active' AND :failed > 0
+                AND (:rests OR failed_in_a_row + :failed >= :most_failures) THEN 'error'
+            ELSE agents.state END,
+        last_active_at = clock_timestamp()
+    FROM (SELECT id, state FROM agents WHERE id = :agent_id FOR NO KEY UPDATE) AS was
+    WHERE agents.id = was.id AND agents.deleted_at IS NULL
+    RETURNING was.state AS was, agents.state
+    """
+).bindparams(
+    bindparam("agent_id", type_=BigInteger),
+    bindparam("completed", type_=Integer),
+    bindparam("failed", type_=Integer),
+    bindparam("seconds", type_=Numeric(18, 3)),
+    bindparam("rests", type_=Boolean),
+    bindparam("most_failures", type_=Integer),
+)
 
 
 class AgentRepository:
@@ -75,7 +118,7 @@ class AgentRepository:
         """Return one agent, locked against other changes where asked."""
         statement = select(*_COLUMNS).where(AgentRow.id == agent_id, _LIVING)
         if lock:
-            statement = statement.with_for_update(of=AgentRow)
+            statement = statement.with_for_update(of=AgentRow, key_share=True)
         row = (await tx.conn.execute(statement)).mappings().one_or_none()
         return None if row is None else Agent.model_validate(row)
 
@@ -93,17 +136,37 @@ class AgentRepository:
         return [Agent.model_validate(row) for row in result.mappings()]
 
     async def list(
-        self, tx: Transaction, statuses: Collection[AgentStatus] | None, limit: int, offset: int
+        self, tx: Transaction, wanted: AgentFilter, limit: int, offset: int
     ) -> tuple[Sequence[Agent], int]:
-        """Return a piece of the list, oldest first, and the length of the whole."""
-        wanted: list[ColumnElement[bool]] = [_LIVING]
-        if statuses is not None:
-            wanted.append(_DERIVED.in_([status.value for status in statuses]))
-        total = await tx.conn.execute(select(func.count()).select_from(AgentRow).where(*wanted))
+        """Return a piece of the list and the length of the whole."""
+        which: list[ColumnElement[bool]] = [_LIVING]
+        if wanted.statuses is not None:
+            which.append(_DERIVED.in_([status.value for status in wanted.statuses]))
+        if wanted.role is not None:
+            which.append(func.coalesce(AgentRow.role, _DEFAULT_ROLE) == wanted.role)
+        total = await tx.conn.execute(select(func.count()).select_from(AgentRow).where(*which))
         result = await tx.conn.execute(
-            select(*_COLUMNS).where(*wanted).order_by(AgentRow.id).limit(limit).offset(offset)
+            select(*_COLUMNS)
+            .where(*which)
+            .order_by(*_ORDERS[wanted.order])
+            .limit(limit)
+            .offset(offset)
         )
         return [Agent.model_validate(row) for row in result.mappings()], total.scalar_one()
+
+    async def usage(self, tx: Transaction, agent_ids: Collection[int]) -> dict[int, AgentUsage]:
+        """Return what the agents' model calls used; an index alone holds all of it."""
+        result = await tx.conn.execute(
+            select(
+                ModelCallRow.agent_id,
+                func.sum(ModelCallRow.tokens_in + ModelCallRow.tokens_out).label("tokens"),
+                func.sum(ModelCallRow.cost_usd).label("cost_usd"),
+                func.max(ModelCallRow.created_at).label("last_call_at"),
+            )
+            .where(ModelCallRow.agent_id.in_(agent_ids))
+            .group_by(ModelCallRow.agent_id)
+        )
+        return {row["agent_id"]: AgentUsage.model_validate(row) for row in result.mappings()}
 
     async def update(self, tx: Transaction, agent_id: int, values: Mapping[str, object]) -> None:
         """Change columns of one agent."""
@@ -112,6 +175,52 @@ class AgentRepository:
             .where(AgentRow.id == agent_id, _LIVING)
             .values(**values, updated_at=func.clock_timestamp())
         )
+
+    async def note_task(
+        self,
+        tx: Transaction,
+        agent_id: int,
+        *,
+        completed: int = 0,
+        failed: int = 0,
+        seconds: float = 0,
+        rests: bool = False,
+        most_failures: int = 0,
+    ) -> AgentStatus | None:
+        """Count what became of a task, and lock the agent: one statement.
+
+        `rests`, or that many failures in a row, put it into error. Returns `error` where that is
+        new, `active` where it was and stays at work; None for one that is at rest or gone.
+        """
+        row = await tx.conn.execute(
+            _NOTE_TASK,
+            {
+                "agent_id": agent_id,
+                "completed": completed,
+                "failed": failed,
+                "seconds": Decimal(str(round(seconds, 3))),
+                "rests": rests,
+                "most_failures": most_failures,
+            },
+        )
+        found = row.mappings().one_or_none()
+        if found is None or found["was"] != AgentStatus.ACTIVE.value:
+            return None
+        return AgentStatus(found["state"])
+
+    async def others_run(self, tx: Transaction, agent_id: int) -> bool:
+        """Whether more than one task of it is in progress, or a turn outside tasks runs."""
+        running = select(func.count()).where(
+            TaskRow.agent_id == agent_id,
+            TaskRow.status == TaskStatus.IN_PROGRESS.value,
+            TaskRow.deleted_at.is_(None),
+        )
+        speaks = exists().where(
+            ConversationRow.speaking_agent_id == agent_id,
+            ConversationRow.kind != ConversationKind.TASK.value,
+        )
+        found = await tx.conn.execute(select((running.scalar_subquery() > 1) | speaks))
+        return bool(found.scalar_one())
 
     async def delete(self, tx: Transaction, agent_id: int) -> None:
         """Mark one agent as deleted; what it said keeps its author."""

@@ -1,48 +1,59 @@
-"""Agents: making, finding, changing and deleting them."""
+"""Agents: making, finding, changing, starting, stopping and deleting them."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from pydantic import JsonValue
-
-from conclave.agents.commands import BusyPolicy, CreateAgent, UpdateAgent
-from conclave.agents.errors import AgentBusy, AgentNotFound
+from conclave.agents.changes import (
+    AT_WORK,
+    column_values,
+    lets_take_more,
+    prompt_of,
+    refuse_worker,
+)
+from conclave.agents.commands import AgentFilter, BusyPolicy, CreateAgent, UpdateAgent
+from conclave.agents.errors import AgentBusy, AgentNotFound, SlugTaken
 from conclave.agents.repository import AgentRepository
 from conclave.agents.slugs import first_free, slug_of
+from conclave.agents.telling import agent_event, audited, status_events
+from conclave.agents.work import Work
 from conclave.auditing import AuditLog, changed
 from conclave.db import Database, Transaction
 from conclave.errors import Conflict
 from conclave.events import EventLog
-from conclave.merging import merge
-from schema.domain.agents import Agent, AgentConfig, AgentStatus, Personality
-from schema.domain.events import EventDraft, EventType
+from schema.domain.agents import AT_REST, Agent, AgentStatus
+from schema.domain.events import EventType
 
 _STEM_LENGTH = 56
 """Slugs that may collide share this many characters: the rest makes room for a number."""
 
 
 class AgentService:
-    """The use cases of agents."""
+    """The use cases of agents. `work` is what they do just now."""
 
-    def __init__(self, db: Database, events: EventLog, audit: AuditLog) -> None:
+    def __init__(self, db: Database, events: EventLog, audit: AuditLog, work: Work) -> None:
         self._db = db
         self._events = events
         self._audit = audit
+        self.work = work
         self._agents = AgentRepository()
 
     async def create(self, command: CreateAgent) -> Agent:
-        """Store a new agent under a slug of its own."""
-        values = command.model_dump(mode="json")
+        """Store a new agent. Raises `SlugTaken` for a slug it names, `Missing` for its worker."""
+        values = _row(command)
         async with self._db.transaction() as tx:
-            agent_id = await self._insert(tx, slug_of(command.name), values)
+            if command.slug is None:
+                agent_id = await self._insert(tx, slug_of(command.name), values)
+            else:
+                agent_id = await self._agents.insert(tx, command.slug, values)
+                if agent_id is None:
+                    raise SlugTaken(command.slug)
             return await self._made(tx, agent_id)
 
     async def ensure(self, slug: str, command: CreateAgent) -> Agent:
         """Return the agent of exactly that slug, stored now where there is none."""
-        values = command.model_dump(mode="json")
         async with self._db.transaction() as tx:
-            agent_id = await self._agents.insert(tx, slug, values)
+            agent_id = await self._agents.insert(tx, slug, _row(command))
             if agent_id is not None:
                 return await self._made(tx, agent_id)
             found = await self._agents.by_slug(tx, slug)
@@ -53,8 +64,9 @@ class AgentService:
     async def _made(self, tx: Transaction, agent_id: int) -> Agent:
         """Tell of an agent that was just stored."""
         agent = await self._get(tx, agent_id)
-        await self._tell(tx, EventType.AGENT_CREATED, agent)
+        await self.work.look_for_more(tx)
         await self._record(tx, "agent_created", None, agent)
+        await self._events.append(tx, [agent_event(EventType.AGENT_CREATED, agent)])
         return agent
 
     async def _insert(self, tx: Transaction, base: str, values: dict[str, object]) -> int:
@@ -81,47 +93,94 @@ class AgentService:
             return await self._agents.by_ids(tx, agent_ids)
 
     async def list(
-        self, statuses: Collection[AgentStatus] | None, limit: int, offset: int
+        self, wanted: AgentFilter, limit: int, offset: int
     ) -> tuple[Sequence[Agent], int]:
-        """Return a piece of the list and the length of the whole; None means any status."""
+        """Return a piece of the list and the length of the whole."""
         async with self._db.transaction() as tx:
-            return await self._agents.list(tx, statuses, limit, offset)
+            return await self._agents.list(tx, wanted, limit, offset)
 
     async def update(self, agent_id: int, command: UpdateAgent) -> Agent:
-        """Apply what was set. Raises `AgentNotFound`, or `Invalid` naming the key."""
-        values: dict[str, object] = command.model_dump(mode="json", exclude_unset=True)
+        """Apply what was set; pausing and stopping end what it does.
+
+        Raises `AgentNotFound`, `Missing`, or `Invalid` naming the key.
+        """
         async with self._db.transaction() as tx:
-            before = await self._get(tx, agent_id, lock=True)
-            if "personality" in values:
-                stored = before.personality.model_dump()
-                merged = merge(Personality, stored, command.personality, "personality")
-                values["personality"] = merged.model_dump(mode="json")
-            if "config" in values:
-                config = merge(AgentConfig, before.config.model_dump(), command.config, "config")
-                values["config"] = config.model_dump(mode="json")
+            before = await self._locked(tx, agent_id, stops=command.stops_work)
+            values = column_values(before, command)
             if not values:
                 return before
-            await self._agents.update(tx, agent_id, values)
-            agent = await self._get(tx, agent_id)
-            await self._tell(tx, EventType.AGENT_UPDATED, agent, changed=sorted(values))
+            agent = await self._change(tx, before, values)
             await self._record(tx, "agent_updated", before, agent)
+            told = [agent_event(EventType.AGENT_UPDATED, agent, changed=sorted(values))]
+            await self._events.append(tx, [*told, *status_events(agent, before.status)])
         return agent
 
+    async def start(self, agent_id: int) -> Agent:
+        """Let it work, whatever kept it from it. Raises `AgentNotFound`."""
+        values: dict[str, object] = {"state": AT_WORK, "failed_in_a_row": 0}
+        return await self._set(agent_id, values, "agent_started", stops=False)
+
+    async def stop(self, agent_id: int) -> Agent:
+        """End what it does and give it no more; its tasks wait for it. Raises `AgentNotFound`."""
+        values: dict[str, object] = {"state": AgentStatus.OFFLINE.value}
+        return await self._set(agent_id, values, "agent_stopped", stops=True)
+
     async def delete(self, agent_id: int, policy: BusyPolicy) -> None:
-        """Delete softly. Raises `AgentBusy` where the policy refuses to interrupt a turn."""
+        """Delete softly; its tasks become anybody's.
+
+        Raises `AgentBusy` where the policy refuses to interrupt what it does.
+        """
         async with self._db.transaction() as tx:
-            agent = await self._get(tx, agent_id, lock=True)
-            if policy is BusyPolicy.REFUSE and agent.status is AgentStatus.BUSY:
-                raise AgentBusy(agent.id, agent.name)
+            if policy is BusyPolicy.REFUSE:
+                _refuse_busy(await self._get(tx, agent_id))
+            agent = await self._locked(tx, agent_id, stops=True, keeps=False)
+            if policy is BusyPolicy.REFUSE:
+                # As the record says under the lock: what has begun since is not interrupted.
+                _refuse_busy(agent)
             await self._agents.delete(tx, agent_id)
-            await self._tell(tx, EventType.AGENT_DELETED, agent)
+            await self.work.look_for_more(tx)
             await self._record(tx, "agent_deleted", agent, None)
+            await self._events.append(tx, [agent_event(EventType.AGENT_DELETED, agent)])
+
+    async def _set(
+        self, agent_id: int, values: dict[str, object], action: str, *, stops: bool
+    ) -> Agent:
+        """Change its standing, and tell of it where that is another one."""
+        async with self._db.transaction() as tx:
+            before = await self._locked(tx, agent_id, stops=stops)
+            agent = await self._change(tx, before, values)
+            changes = changed({"status": before.status.value}, {"status": agent.status.value})
+            await self._audit.record(tx, action, "agent", agent_id, changes=changes)
+            await self._events.append(tx, status_events(agent, before.status))
+        return agent
+
+    async def _change(self, tx: Transaction, before: Agent, values: dict[str, object]) -> Agent:
+        await self._agents.update(tx, before.id, values)
+        if lets_take_more(values):
+            await self.work.look_for_more(tx)
+        return await self._get(tx, before.id)
+
+    async def _locked(
+        self, tx: Transaction, agent_id: int, *, stops: bool, keeps: bool = True
+    ) -> Agent:
+        """Lock an agent; `stops` ends what it does first, and what it was is returned.
+
+        Conversations and tasks are locked before their agent by whoever runs them.
+        """
+        if not stops:
+            return await self._get(tx, agent_id, lock=True)
+        seen = await self._get(tx, agent_id)
+        await self.work.stop(tx, agent_id, keep_agent=keeps)
+        before = await self._get(tx, agent_id, lock=True)
+        if before.status in AT_REST or seen.status in AT_REST:
+            return before
+        return before.model_copy(update={"status": seen.status})
 
     async def _record(
         self, tx: Transaction, action: str, before: Agent | None, after: Agent | None
     ) -> None:
         agent = after or before
-        changes = changed(_columns(before), _columns(after))
+        changes = changed(audited(before), audited(after))
         await self._audit.record(tx, action, "agent", agent and agent.id, changes=changes)
 
     async def _get(self, tx: Transaction, agent_id: int, *, lock: bool = False) -> Agent:
@@ -130,24 +189,16 @@ class AgentService:
             raise AgentNotFound(agent_id)
         return agent
 
-    async def _tell(
-        self, tx: Transaction, kind: EventType, agent: Agent, changed: Sequence[str] = ()
-    ) -> None:
-        data: dict[str, JsonValue] = {
-            "agent_id": agent.id,
-            "name": agent.name,
-            "slug": agent.slug,
-            "role": agent.role,
-            "status": agent.status.value,
-        }
-        if changed:
-            data["changed"] = list(changed)
-        draft = EventDraft(stream=f"agent-{agent.id}", type=kind, data=data, agent_id=agent.id)
-        await self._events.append(tx, [draft])
+
+def _row(command: CreateAgent) -> dict[str, object]:
+    """Return the columns of a new agent. Raises `Missing` for its worker."""
+    refuse_worker(command.worker_id)
+    values: dict[str, object] = command.model_dump(mode="json", exclude={"slug"})
+    if command.system_prompt is None:
+        values["system_prompt"] = prompt_of(command.config)
+    return values
 
 
-def _columns(agent: Agent | None) -> dict[str, JsonValue]:
-    """Return what people set, as the audit log compares it."""
-    if agent is None:
-        return {}
-    return agent.model_dump(mode="json", exclude={"id", "status", "created_at", "updated_at"})
+def _refuse_busy(agent: Agent) -> None:
+    if agent.status is AgentStatus.BUSY:
+        raise AgentBusy(agent.id, agent.name)

@@ -1,4 +1,4 @@
-"""Slugs: the unique short names of agents, `^[a-z][a-z0-9_]{0,62}$`."""
+"""Slugs: the unique short names of agents."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Collection
 from itertools import count
 
 MAX_LENGTH = 63
+SLUG_PATTERN = r"^[a-z][a-z0-9_]{0,62}$"
 _OTHER = re.compile(r"[^a-z0-9]+")
 
 

@@ -9,6 +9,7 @@ from conclave.conversations.mentions import mentions
 from conclave.conversations.repository import CircleRules, ConversationRepository, Participant
 from conclave.db import Transaction
 from conclave.errors import Invalid, NotFound
+from schema.domain.agents import AT_REST
 from schema.domain.circles import CircleConfig, CircleStatus, MemberRole
 from schema.domain.conversations import ConversationKind, TurnStrategy
 from schema.domain.identity import Principal
@@ -84,9 +85,9 @@ def _require_all(agent_ids: list[int], agents: list[Participant]) -> None:
     missing = [agent_id for agent_id in agent_ids if agent_id not in found]
     if missing:
         raise Invalid("agent_ids", f"no agent has the id {missing[0]}")
-    offline = [agent for agent in agents if agent.state == "offline"]
-    if offline:
-        raise Invalid("agent_ids", f"agent {offline[0].id} is offline")
+    resting = [agent for agent in agents if agent.state in AT_REST]
+    if resting:
+        raise Invalid("agent_ids", f"agent {resting[0].id} is {resting[0].state}")
 
 
 async def _in_circle(

@@ -63,3 +63,17 @@ class CircleConversations:
         await self._events.append(tx, [conversation_event(changed, EventType.CONVERSATION_STATUS)])
         if stored.started or stored.auto_run:
             await self._dispatch.owe(tx, stored.id)
+
+
+class ConversationTurns:
+    """An `AgentTurns`: each turn is closed by its workflow, which is woken for it."""
+
+    def __init__(self, dispatch: ConversationDispatch) -> None:
+        self._dispatch = dispatch
+        self._conversations = ConversationRepository()
+
+    async def stop(self, tx: Transaction, agent_id: int) -> None:
+        """Ask for the agent's turns to stop; those of tasks are theirs to stop."""
+        for stored in await self._conversations.spoken_by(tx, agent_id):
+            await self._conversations.cancel_turn(tx, stored.id, stored.turn_count + 1)
+            await self._dispatch.owe(tx, stored.id)

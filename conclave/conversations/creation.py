@@ -42,7 +42,7 @@ WITH fit AS (
   SELECT count(*) AS found, json_agg(json_build_object(
     'id', id, 'slug', slug, 'name', name, 'model', model, 'state', state)) AS agents
   FROM agents
-  WHERE id = ANY (:agent_ids) AND deleted_at IS NULL AND state <> 'offline'
+  WHERE id = ANY (:agent_ids) AND deleted_at IS NULL AND state = 'active'
 ), new AS (
   INSERT INTO conversations (kind, owner, circle_id, topic, status, agent_ids, turn_strategy,
     facilitator_id, auto_run, max_turns, turn_timeout, last_seq, chat_id, profile, project_id)

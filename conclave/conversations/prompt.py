@@ -119,7 +119,9 @@ def _system_prompt(opening: Opening, names: dict[int, str]) -> str:
         parts.append(f"You speak {', '.join(personality.languages)}.")
     for key, value in (opening.background or {}).items():
         parts.append(f"{key.replace('_', ' ').capitalize()}: {value}")
-    own_prompt = (opening.config.model_extra or {}).get("system_prompt") if opening.config else None
+    own_prompt = opening.system_prompt
+    if own_prompt is None and opening.config is not None:
+        own_prompt = (opening.config.model_extra or {}).get("system_prompt")
     if isinstance(own_prompt, str) and own_prompt.strip():
         parts.append(own_prompt.strip())
     place = _place(opening)

@@ -16,7 +16,13 @@ from conclave.conversations.turn_statements import CLOSE_CALL, MESSAGE_COLUMNS, 
 from conclave.db import Transaction
 from conclave.mailbox import WAITING
 from schema.domain.base import Shape
-from schema.domain.conversations import Conversation, ConversationStatus, Message, MessageRole
+from schema.domain.conversations import (
+    Conversation,
+    ConversationKind,
+    ConversationStatus,
+    Message,
+    MessageRole,
+)
 from schema.domain.inbox import InboxStatus
 from schema.payloads.names import conversation_workflow_id
 from schema.tables.agents import AgentRow
@@ -260,6 +266,19 @@ class ConversationRepository:
         if statuses is not None:
             statement = statement.where(ConversationRow.status.in_(statuses))
         rows = await tx.conn.execute(statement)
+        return [_stored(row) for row in rows.mappings()]
+
+    async def spoken_by(self, tx: Transaction, agent_id: int) -> list[StoredConversation]:
+        """Lock and return the conversations in which an agent's turn runs, but those of tasks."""
+        rows = await tx.conn.execute(
+            _SELECT.where(
+                ConversationRow.speaking_agent_id == agent_id,
+                ConversationRow.final.is_(False),
+                ConversationRow.kind != ConversationKind.TASK,
+            )
+            .order_by(ConversationRow.id)
+            .with_for_update(of=ConversationRow)
+        )
         return [_stored(row) for row in rows.mappings()]
 
     async def set_status(

@@ -38,7 +38,7 @@ from conclave.errors import Conflict, Invalid, NotFound, Unavailable
 from conclave.events import EventLog
 from conclave.mailbox import InboxEntry, Letter, Mailbox
 from conclave.ports.events import StreamWatch
-from schema.domain.agents import AgentStatus
+from schema.domain.agents import AT_REST
 from schema.domain.conversations import (
     Conversation,
     ConversationKind,
@@ -275,7 +275,7 @@ class ConversationService:
         if agent_id not in stored.agent_ids:
             raise Invalid("agent_id", f"agent {agent_id} takes no part in it")
         found = await self._conversations.participants(tx, [agent_id])
-        if not found or found[0].state == AgentStatus.OFFLINE:
+        if not found or found[0].state in AT_REST:
             raise Invalid("agent_id", f"agent {agent_id} is gone or offline")
 
     async def _letter(

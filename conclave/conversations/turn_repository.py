@@ -16,7 +16,7 @@ from sqlalchemy.engine import RowMapping
 from conclave.conversations import turn_statements as statements
 from conclave.conversations.commands import TurnSnapshot, TurnUsage
 from conclave.db import Transaction
-from schema.domain.agents import AgentConfig, Personality
+from schema.domain.agents import AgentConfig, Personality, RiskRules
 from schema.domain.base import Shape
 from schema.domain.conversations import ConversationStatus, Message, MessageRole
 from schema.domain.inbox import InboxItem, InboxStatus
@@ -52,6 +52,8 @@ class Opening(Shape):
     personality: Personality | None
     background: dict[str, JsonValue] | None
     config: AgentConfig | None
+    system_prompt: str | None
+    risk_rules: RiskRules | None
     inbox_status: InboxStatus | None
     inbox_turn: int | None
     names: dict[int, str] | None

@@ -168,6 +168,8 @@ OPENING = (
         AgentRow.personality,
         AgentRow.background,
         AgentRow.config,
+        AgentRow.system_prompt,
+        AgentRow.risk_rules,
         InboxRow.status.label("inbox_status"),
         InboxRow.turn.label("inbox_turn"),
         _NAMES.scalar_subquery().label("names"),

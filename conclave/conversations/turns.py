@@ -30,7 +30,7 @@ from conclave.ports.events import EventBus
 from conclave.ports.models import ModelGateway
 from conclave.ports.task_turns import TaskTurns
 from conclave.ports.tools import ToolDesk
-from schema.domain.agents import AgentConfig, AgentStatus
+from schema.domain.agents import AT_REST, AgentConfig, AgentStatus
 from schema.domain.base import Shape
 from schema.domain.conversations import ConversationKind, ConversationStatus, Message
 from schema.domain.events import Delta, EventDraft, EventType, conversation_stream
@@ -367,6 +367,8 @@ def _refusal(call: CompleteInput, opening: Opening) -> CallOutcome | None:
         return CallOutcome.BEHIND
     if opening.agent_id is None or opening.agent_state == AgentStatus.OFFLINE:
         return CallOutcome.AGENT_GONE
+    if is_new and opening.agent_state in AT_REST:
+        return CallOutcome.AGENT_GONE
     return None
 
 
@@ -389,6 +391,7 @@ def _asker(call: CompleteInput, opening: Opening) -> ToolAsker:
         agent_id=call.agent_id,
         agent_name=opening.agent_name or "",
         config=opening.config or AgentConfig(),
+        risk_rules=opening.risk_rules,
         tightened=opening.permissions,
         task_id=opening.task_id,
         required_tools=opening.required_tools,

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from decimal import Decimal
 from typing import Protocol
 
+from schema.domain.agents import AgentProvider
 from schema.domain.compaction import Compacted, ContextUse
 from schema.domain.identity import Principal
 from schema.domain.llm import ModelReply, ModelRequest
@@ -36,8 +37,8 @@ class ModelGateway(Protocol):
     ) -> ModelReply:
         """Stream a reply.
 
-        Raises `ProviderRefused` where another try cannot help, `ProviderUnavailable` or
-        `ProviderTimeout` where it can.
+        Raises `ProviderRefused` where another try cannot help (`CredentialsRefused` where it is
+        the key), `ProviderUnavailable` or `ProviderTimeout` where it can.
         """
         ...
 
@@ -79,6 +80,10 @@ class ModelDefaults(Protocol):
 
     async def model(self) -> tuple[ProviderName, str]:
         """Return the provider and the model."""
+        ...
+
+    async def of_agent(self, provider: AgentProvider | None) -> tuple[AgentProvider, str]:
+        """Return the named provider and its model, or the default ones."""
         ...
 
 

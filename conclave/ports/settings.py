@@ -31,9 +31,9 @@ class SettingHome(Protocol):
         ...
 
 
-class SettingsInForce(Protocol):
-    """Reads settings."""
+class NamedSettings(Protocol):
+    """Settings in force, asked for by name."""
 
     async def current(self, *names: str) -> Mapping[str, KeptSetting]:
-        """Return the named ones (`general.auto_assign_tasks`). Costs no query as a rule."""
+        """Return the named ones, as they were a second ago at most."""
         ...

@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Protocol
-
+from conclave.ports.settings import NamedSettings
+from conclave.providers.defaults import DEMO
 from conclave.providers.service import ProviderService
+from schema.domain.agents import AgentProvider
 from schema.domain.providers import ProviderName
-from schema.domain.settings import KeptSetting
 
 _PROVIDER, _MODEL = "llm.default_provider", "llm.default_model"
-
-
-class NamedSettings(Protocol):
-    """Settings, asked for by name."""
-
-    async def current(self, *names: str) -> Mapping[str, KeptSetting]:
-        """Return the named ones in force."""
-        ...
 
 
 class DefaultModel:
@@ -37,3 +28,18 @@ class DefaultModel:
             return chosen.provider, str(model or chosen.default_model)
         chosen = next((one for one in known if one.is_configured), known[0])
         return chosen.provider, chosen.default_model
+
+    async def of_agent(self, provider: AgentProvider | None) -> tuple[AgentProvider, str]:
+        """Return a provider and its model for an agent: of the named one, else the default one.
+
+        Where nothing is set and none has a key that is the demo provider.
+        """
+        known = await self._providers.list()
+        if provider is None:
+            kept = await self._settings.current(_PROVIDER)
+            if kept[_PROVIDER].value is None and not any(one.is_configured for one in known):
+                return DEMO
+            return await self.model()
+        if provider == DEMO[0]:
+            return DEMO
+        return provider, next(one.default_model for one in known if one.provider == provider)

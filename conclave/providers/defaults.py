@@ -4,8 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
+from schema.domain.agents import AgentProvider
 from schema.domain.providers import ProviderAccess, ProviderName
+
+DEMO: Final[tuple[AgentProvider, str]] = ("demo", "demo")
+"""The provider that needs no key, and its model."""
+DEMO_ACCESS = ProviderAccess(
+    provider=ProviderName.OLLAMA, api_key=None, base_url=None, default_model=DEMO[1]
+)
+"""What is not set up is answered by the demo (`adapters.llm.routing`): nobody else is asked."""
 
 
 @dataclass(frozen=True)

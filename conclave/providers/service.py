@@ -18,7 +18,7 @@ from conclave.ports.secrets import SecretBox, SecretReferences
 from conclave.ports.urls import UrlGuard
 from conclave.provider_keys import SealedKeys, as_key
 from conclave.providers.commands import UpdateProvider
-from conclave.providers.defaults import DEFAULTS
+from conclave.providers.defaults import DEFAULTS, DEMO, DEMO_ACCESS
 from conclave.providers.errors import ProviderNotFound
 from conclave.providers.repository import ProviderRepository, key_context
 from conclave.providers.shapes import ProviderSettings, ProviderTest, StoredProvider
@@ -72,6 +72,8 @@ class ProviderService:
         reference that cannot be used, and `UndecipherableSecret` where the stored key was sealed
         with an encryption key that is gone.
         """
+        if provider == DEMO[0]:
+            return DEMO_ACCESS
         name = _known(provider)
         return self._access(name, await self._known.get())
 

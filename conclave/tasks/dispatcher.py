@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from conclave.db import Database, Transaction
 from conclave.events import EventLog
-from conclave.ports.settings import SettingsInForce
+from conclave.ports.settings import NamedSettings
 from conclave.ports.threads import Attempt, TaskThreads
 from conclave.tasks.dispatch_repository import AssignedTask, Claimed, DispatchRepository
 from conclave.tasks.endings import TaskEndings
@@ -45,7 +45,7 @@ class Dispatcher:
         threads: TaskThreads,
         wakes: TaskWakes,
         endings: TaskEndings,
-        settings: SettingsInForce,
+        settings: NamedSettings,
     ) -> None:
         self._db = db
         self._events = events

@@ -29,7 +29,7 @@ from conclave.tasks.repository import TaskRepository
 from conclave.tasks.wakes import TaskWakes
 from schema.domain.conversations import ConversationStatus
 from schema.domain.events import EventDraft, EventType
-from schema.domain.tasks import DeadLetter, Task, TaskErrorType, TaskStatus
+from schema.domain.tasks import RUNNING, DeadLetter, Task, TaskErrorType, TaskStatus
 
 _FIRST_DELAY_SECONDS = 5.0
 _LONGEST_DELAY_SECONDS = 300.0
@@ -79,6 +79,11 @@ class TaskEndings:
         await self._tasks.lock(tx, task_id)
         return await self._tasks.get(tx, task_id)
 
+    async def began(self, tx: Transaction, agent_id: int) -> None:
+        """Tell the agent's record that it works on a task."""
+        if self.agents is not None:
+            await self.agents.task_started(tx, agent_id)
+
     async def complete_by_agent(
         self, tx: Transaction, conversation_id: int, attempt: int, result: str, tokens: int
     ) -> list[EventDraft]:
@@ -119,6 +124,7 @@ class TaskEndings:
             tx, task, {"status": TaskStatus.CANCELLED, "pending_reason": None}, now
         )
         await self._tasks.end_attempt(tx, task.id, task.attempt, "cancelled", error=reason)
+        await self._left(tx, task)
         return [task_event(ended, EventType.TASK_UPDATED, changed=["status"], reason=reason)]
 
     async def fail(self, tx: Transaction, task: Task, error_type: str, reason: str) -> None:
@@ -181,6 +187,7 @@ class TaskEndings:
         }
         await self._tasks.change(tx, task.id, values)
         await self._fail_attempt(tx, task, error_type, reason)
+        await self._left(tx, task)
         return at, [await self.updated(tx, task.id, ["status", "retry_count"])]
 
     async def wait_for_budget(
@@ -199,6 +206,7 @@ class TaskEndings:
         await self._tasks.end_attempt(
             tx, task.id, task.attempt, "waiting", error=reason, error_type="budget_exhausted"
         )
+        await self._left(tx, task)
         return [await self.updated(tx, task.id, ["status", "pending_reason"])]
 
     async def give_back(
@@ -266,11 +274,27 @@ class TaskEndings:
         await self._tasks.end_attempt(
             tx, task.id, task.attempt, "failed", error=reason, error_type=error_type
         )
-        if error_type == TaskErrorType.AUTH and self.agents and task.agent_id is not None:
-            await self.agents.credentials_refused(tx, task.agent_id, reason)
 
     async def _count(self, tx: Transaction, task: Task, *, completed: bool) -> None:
+        """Tell the agent's record of an end; it locks the agent, so it comes late."""
         if self.agents is not None and task.agent_id is not None:
             await self.agents.task_ended(
-                tx, task.agent_id, completed=completed, seconds=seconds_of(task) or 0.0
+                tx,
+                task.agent_id,
+                completed=completed,
+                seconds=seconds_of(task) or 0.0,
+                error_type=_known(task.error_type),
+                reason=task.error,
             )
+
+    async def _left(self, tx: Transaction, task: Task) -> None:
+        """Tell the agent's record that a task is not worked on any more, or not for now."""
+        if self.agents is not None and task.agent_id is not None and task.status in RUNNING:
+            await self.agents.task_left(tx, task.agent_id)
+
+
+def _known(error_type: str | None) -> TaskErrorType | None:
+    try:
+        return None if error_type is None else TaskErrorType(error_type)
+    except ValueError:
+        return None

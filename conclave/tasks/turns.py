@@ -25,6 +25,8 @@ class TaskTurnService:
         begun = await self._hot.begin(tx, call.conversation_id)
         if begun is None:
             return []
+        if begun.agent_id is not None:
+            await self._endings.began(tx, begun.agent_id)
         return [task_event(begun, EventType.TASK_UPDATED, changed=["status"])]
 
     async def said(

@@ -17,7 +17,7 @@ from conclave.errors import ConclaveError, Conflict, ExecutionClosed, Unavailabl
 from conclave.logging import get_logger
 from conclave.mailbox import Mailbox
 from conclave.ports.engine import WorkflowEngine
-from conclave.ports.settings import SettingsInForce
+from conclave.ports.settings import NamedSettings
 from conclave.tasks.dispatch_repository import DispatchRepository, Standing
 from conclave.tasks.errors import TaskNotFound
 from conclave.tasks.hot_path import TaskHotPath
@@ -44,7 +44,7 @@ class TaskWakes:
         mailbox: Mailbox,
         errands: Errands,
         engine: WorkflowEngine,
-        settings: SettingsInForce,
+        settings: NamedSettings,
     ) -> None:
         self._db = db
         self._mailbox = mailbox

@@ -11,7 +11,7 @@ from conclave.db import Transaction
 from conclave.events import EventLog
 from conclave.tools.ledger_statements import CLOSED, NOTED, OPENED, OPENED_AND_LOCKED, STARTED
 from conclave.tools.telling import denied_event, result_event, started_event
-from schema.domain.agents import AgentConfig
+from schema.domain.agents import AgentConfig, AgentStatus, RiskRules
 from schema.domain.base import Shape
 from schema.domain.tools import ExecutionStatus, ToolAsker, ToolExecution, ToolOutcome
 
@@ -24,7 +24,7 @@ class OpenedExecution(Shape):
     project_id: int | None
     is_granted: bool
     is_over: bool
-    """The conversation was ended, or a later run owns it."""
+    """The conversation was ended, a later run owns it, or its agent was stopped or deleted."""
 
     def ended(self, status: ExecutionStatus, outcome: ToolOutcome) -> ToolExecution:
         """Return the line as it is once it has ended so."""
@@ -124,11 +124,15 @@ def _opened(row: RowMapping) -> OpenedExecution:
             agent_id=execution.agent_id or 0,
             agent_name=row["agent_name"] or "",
             config=AgentConfig.model_validate(row["agent_config"] or {}),
+            risk_rules=RiskRules.model_validate(row["risk_rules"] or {}),
             tightened=row["permissions"],
             task_id=row["of_task"],
             required_tools=row["required_tools"],
         ),
         project_id=row["project_id"],
         is_granted=row["is_granted"],
-        is_over=row["final"] or row["present_execution"] != execution.execution,
+        is_over=row["final"]
+        or row["present_execution"] != execution.execution
+        or row["agent_state"] == AgentStatus.OFFLINE
+        or row["agent_deleted_at"] is not None,
     )

@@ -54,6 +54,9 @@ OPENED = (
         CircleRow.config.label("circle_config"),
         AgentRow.name.label("agent_name"),
         AgentRow.config.label("agent_config"),
+        AgentRow.risk_rules,
+        AgentRow.state.label("agent_state"),
+        AgentRow.deleted_at.label("agent_deleted_at"),
         select(literal(True))
         .where(
             ToolGrantRow.conversation_id == ToolExecutionRow.conversation_id,

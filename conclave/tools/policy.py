@@ -3,7 +3,8 @@
 Chats and sessions, where somebody sits before the agent, go by the permissions of the gateway
 dialect: an explicit deny anywhere, then the override of the tool, then the mode. Conversations
 of circles run unattended and go by the agent's autonomy and the circle's `allow_tools`. What an
-agent is forbidden (its blacklist, read_only) holds in both.
+agent is forbidden (its blacklist, its risk rules, read_only) holds in both, and so does what its
+risk rules always ask for.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Mapping
 
 from pydantic import JsonValue
 
+from schema.domain.agents import RiskRules
 from schema.domain.base import Shape
 from schema.domain.conversations import ConversationKind
 from schema.domain.permissions import Autonomy, PermissionLevel, PermissionMode, Permissions
@@ -61,6 +63,11 @@ def policy_version(asker: ToolAsker, permissions: Permissions) -> str:
         "blacklist": list[JsonValue](sorted(asker.blacklist)),
         "circle_allows_tools": asker.circle_allows_tools,
     }
+    # Named only where they say something: what was bound before there were any stays bound.
+    if asker.disabled:
+        rules["disabled"] = list[JsonValue](sorted(asker.disabled))
+    if asker.risk_rules != RiskRules():
+        rules["risk_rules"] = asker.risk_rules.model_dump(mode="json")
     return _digest(rules)
 
 
@@ -86,8 +93,16 @@ def _of_agent(tool: Tool, asker: ToolAsker) -> list[Judgement]:
     found: list[Judgement] = []
     if tool.name in asker.blacklist:
         found.append(Judgement(verdict=ToolVerdict.DENY, rule="the agent's tool_blacklist"))
+    if tool.name in asker.disabled:
+        found.append(Judgement(verdict=ToolVerdict.DENY, rule="the agent's enabled_tools"))
     if asker.autonomy is Autonomy.READ_ONLY and not tool.is_reading:
         found.append(Judgement(verdict=ToolVerdict.DENY, rule="the agent is read_only"))
+    if asker.risk_rules.block_external_api and tool.category is ToolCategory.HTTP:
+        rule = "the agent's risk_rules: block_external_api"
+        found.append(Judgement(verdict=ToolVerdict.DENY, rule=rule))
+    if tool.name in asker.risk_rules.require_approval_for:
+        rule = "the agent's risk_rules: require_approval_for"
+        found.append(Judgement(verdict=ToolVerdict.ASK, rule=rule))
     return found
 
 

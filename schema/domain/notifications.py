@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from enum import StrEnum
+
+from pydantic import JsonValue
+
+from schema.domain.base import Shape
 
 
 class Severity(StrEnum):
@@ -12,3 +17,17 @@ class Severity(StrEnum):
     WARNING = "warning"
     ERROR = "error"
     CRITICAL = "critical"
+
+
+class Notification(Shape):
+    """What one user is told."""
+
+    id: int
+    user_id: int
+    title: str
+    message: str
+    severity: Severity
+    event_type: str | None
+    metadata: dict[str, JsonValue]
+    read_at: datetime | None
+    created_at: datetime

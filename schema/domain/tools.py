@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import Self, cast
+from typing import Self
 
 from pydantic import Field, JsonValue
 
-from schema.domain.agents import AgentConfig
+from schema.domain.agents import AgentConfig, RiskRules
 from schema.domain.base import Shape
 from schema.domain.conversations import ConversationKind
 from schema.domain.permissions import Autonomy, Permissions
@@ -118,6 +118,8 @@ class ToolPlace(Shape):
     agent_id: int
     project_id: int | None = None
     """None: a scratch workspace of the conversation's own."""
+    most_deleted_mb: float | None = None
+    """How much one call may delete; None: any amount."""
 
 
 class StepPlace(Shape):
@@ -142,6 +144,8 @@ class ToolAsker(Shape):
     """The tools the agent's config names; chats offer every tool besides."""
     autonomy: Autonomy = Autonomy.CAUTIOUS
     blacklist: tuple[str, ...] = ()
+    disabled: tuple[str, ...] = ()
+    risk_rules: RiskRules = RiskRules()
     circle_allows_tools: bool = True
     tightened: Permissions | None = None
     """What the chat itself tightens of the rules."""
@@ -160,6 +164,7 @@ class ToolAsker(Shape):
         agent_id: int,
         agent_name: str,
         config: AgentConfig,
+        risk_rules: RiskRules | None,
         tightened: Mapping[str, JsonValue] | None,
         task_id: int | None = None,
         required_tools: Sequence[str] | None = None,
@@ -169,10 +174,6 @@ class ToolAsker(Shape):
         A task's run sees the tools that the task requires, or all of the agent's where it names
         none, and those that report on it.
         """
-        extra: Mapping[str, object] = config.model_extra or {}
-        blacklist = extra.get("tool_blacklist")
-        names = cast("list[object]", blacklist) if isinstance(blacklist, list) else []
-        autonomy = extra.get("autonomy_level")
         return cls(
             conversation_id=conversation_id,
             kind=ConversationKind(kind),
@@ -186,8 +187,10 @@ class ToolAsker(Shape):
                 else (*(required_tools or config.tools), *TASK_TOOLS)
             ),
             task_id=task_id,
-            autonomy=Autonomy(autonomy) if autonomy in set(Autonomy) else Autonomy.CAUTIOUS,
-            blacklist=tuple(name for name in names if isinstance(name, str)),
+            autonomy=config.autonomy,
+            blacklist=config.tool_blacklist,
+            disabled=config.disabled_tools,
+            risk_rules=risk_rules or RiskRules(),
             circle_allows_tools=(circle_config or {}).get("allow_tools") is not False,
             tightened=None if tightened is None else Permissions.model_validate(tightened),
         )

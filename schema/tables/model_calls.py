@@ -21,6 +21,11 @@ class ModelCallRow(Base):
     __table_args__ = (
         Index("ix_model_calls_step", "conversation_id", "execution", "turn", "step"),
         Index(
+            "ix_model_calls_usage",
+            "agent_id",
+            postgresql_include=["created_at", "tokens_in", "tokens_out", "cost_usd"],
+        ),
+        Index(
             "ix_model_calls_reserved", "created_at", postgresql_where=text("status = 'reserved'")
         ),
     )
@@ -31,7 +36,7 @@ class ModelCallRow(Base):
     turn: Mapped[int]
     step: Mapped[int]
     attempt: Mapped[int]
-    agent_id: Mapped[Ref] = mapped_column(index=True)
+    agent_id: Mapped[Ref]
     provider: Mapped[str] = mapped_column(String(64))
     model: Mapped[str] = mapped_column(String(255))
     status: Mapped[str] = mapped_column(String(16))

@@ -61,6 +61,12 @@ class TaskRow(Base):
                 " AND status NOT IN ('completed', 'failed', 'cancelled')"
             ),
         ),
+        Index(
+            "ix_tasks_created_at",
+            "created_at",
+            "status",
+            postgresql_where=text("deleted_at IS NULL"),
+        ),
         Index("ix_tasks_run", "workflow_run_id"),
         Index("ix_tasks_definition", "definition_id", "id"),
     )

@@ -15,6 +15,7 @@ from conclave.adapters.llm.errors import translate
 from conclave.adapters.llm.gateway import LiteLLMGateway
 from conclave.adapters.net.guard import OutgoingGuard
 from conclave.errors import (
+    CredentialsRefused,
     ProviderError,
     ProviderRefused,
     ProviderTimeout,
@@ -167,6 +168,7 @@ async def test_a_no_is_refused_without_another_try(
     with pytest.raises(ProviderRefused) as caught:
         await gateway.complete(a_request(), access, Heard())
 
+    assert isinstance(caught.value, CredentialsRefused) is (status in {401, 403})
     assert not caught.value.retryable
     assert len(model_server.requests) == 1
     assert caught.value.message.startswith("OpenAI refused the call: ")

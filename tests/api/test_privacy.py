@@ -142,9 +142,10 @@ ELSEWHERE = {
     "GET /conversations/{conversation_id}/events",
     "WS /ws/conversations/{conversation_id:int}",
     "DELETE /api/v1/security/api-keys/{key_id}",
+    "PUT /api/v1/notifications/{notification_id}/read",
 }
-"""Streams and sockets are tested over a real server, in `test_revocation`; keys belong to real
-accounts, in `platform/test_api_keys`.
+"""Streams and sockets are tested over a real server, in `test_revocation`; keys and notifications
+belong to real accounts, in `platform/test_api_keys` and `platform/test_notifications`.
 """
 OF_CHATS = {
     "WS /ws/{chat_id:uuid}",

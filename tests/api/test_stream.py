@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 from psycopg import AsyncConnection
+from sqlalchemy import text
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
@@ -24,7 +25,7 @@ from conclave.conversations.commands import CreateConversation
 from conclave.db import Database
 from schema.domain.conversations import Conversation
 from schema.domain.events import Delta, Event, EventDraft, EventType, conversation_stream
-from schema.domain.identity import LOCAL_PRINCIPAL, Principal, PrincipalKind
+from schema.domain.identity import LOCAL_PRINCIPAL, Principal, PrincipalKind, Role
 from schema.domain.providers import ProviderName
 from tests.api.live import Live, event_source, live_api
 from tests.waiting import until
@@ -364,6 +365,37 @@ async def test_private_events_go_to_their_owner_and_administrators(live: Live) -
             for number in (600, 601):
                 assert [(await anext(items)).conversation_id for items in entitled] == [number] * 2
             assert (await anext(stranger)).conversation_id == 601
+
+
+async def test_a_notification_goes_to_its_user_alone(live: Live, database: Database) -> None:
+    async with database.transaction() as tx:
+        await tx.conn.execute(
+            text(
+                "INSERT INTO users (email, full_name, role, password_hash)"
+                " VALUES ('ada@example.org', 'Ada', 'operator', '-')"
+            )
+        )
+    hub: Hub = live.app.state.hub
+    channel = Channel("dashboard")
+    user = Principal(kind=PrincipalKind.USER, id=1, user_id=1, role=Role.OPERATOR)
+    async with (
+        asyncio.timeout(10),
+        hub.subscribe(channel, user) as own,
+        hub.subscribe(channel, LOCAL_PRINCIPAL) as administrator,
+        aclosing(own.items()) as hers,
+        aclosing(administrator.items()) as others,
+    ):
+        async with live.core.db.transaction() as tx:
+            told = await live.core.notifications.notify(tx, title="t", message="m")
+        await append(live, said(601))
+        event = await anext(hers)
+        assert isinstance(event, Event)
+        assert event.type is EventType.NOTIFICATION
+        created_at = event.data["created_at"]
+        assert event.data == {
+            "id": told[0], "title": "t", "message": "m", "level": "info", "created_at": created_at,
+        }  # fmt: skip
+        assert (await anext(others)).conversation_id == 601
 
 
 async def test_a_client_that_lags_too_far_is_cut_off(live: Live) -> None:

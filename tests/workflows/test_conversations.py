@@ -7,7 +7,7 @@ from copy import copy
 
 import pytest
 
-from conclave.agents.commands import BusyPolicy
+from conclave.agents.commands import BusyPolicy, CreateAgent
 from conclave.conversations.commands import Advance
 from conclave.conversations.errors import (
     ConversationEnded,
@@ -131,6 +131,14 @@ async def test_end_is_final(stack: Stack):
         await advance(stack, manual.id)
     handle = stack.client.get_workflow_handle(manual.workflow_id)
     await asyncio.wait_for(handle.result(), 10)
+
+
+async def test_the_demo_answers_for_an_agent_of_the_demo_provider(stack: Stack):
+    wanted = CreateAgent(name="Ada", provider="demo", model="demo")
+    talk = await stack.conversation([await stack.core.agents.create(wanted)], auto_run=False)
+    answer = await advance(stack, talk.id, prompt="Hello")
+    assert answer.messages[-1].model == "demo"
+    assert stack.model.requests == []
 
 
 async def test_end_before_a_word_cancels(stack: Stack):

@@ -7,11 +7,13 @@ import asyncio
 import pytest
 from sqlalchemy import insert, select, text, update
 
+from conclave.agents.commands import CreateAgent
 from conclave.conversations.commands import Advance
 from conclave.conversations.errors import ConversationEnded, LateAttempt, TurnFailed
 from conclave.errors import ProviderRefused, ProviderTimeout, ProviderUnavailable
 from schema.domain.conversations import Conversation, ConversationStatus, MessageRole
 from schema.domain.identity import LOCAL_PRINCIPAL
+from schema.domain.providers import ProviderName
 from schema.payloads.agent_turn import CallOutcome, CompleteResult
 from schema.payloads.conversations import LookInput, SettleInput
 from schema.tables.agents import AgentRow
@@ -213,7 +215,13 @@ async def test_a_cut_turn_goes_on_though_paused(desk: Desk):
     assert (spoken.outcome, spoken.status) == (CallOutcome.SPOKEN, ConversationStatus.PAUSED)
 
 
-@pytest.mark.parametrize("change", [{"deleted_at": "now()"}, {"state": "offline"}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"deleted_at": "now()"}, {"state": "offline"}, {"state": "paused"},
+        {"state": "maintenance"}, {"state": "error"},
+    ],
+)  # fmt: skip
 async def test_an_agent_that_is_gone_is_not_asked(desk: Desk, change: dict[str, str]):
     talk = await desk.conversation()
     async with desk.core.db.transaction() as tx:
@@ -225,6 +233,34 @@ async def test_an_agent_that_is_gone_is_not_asked(desk: Desk, change: dict[str, 
     assert gone.outcome is CallOutcome.AGENT_GONE
     spoken = await desk.complete(talk, item, agent_id=talk.agent_ids[1])
     assert spoken.outcome is CallOutcome.SPOKEN
+
+
+async def test_a_cut_turn_goes_on_though_its_agent_was_paused(desk: Desk):
+    """Whoever pauses an agent stops its turns; what pauses it by itself lets them end."""
+    talk = await desk.conversation()
+    desk.gateway.then(Killed())
+    with pytest.raises(Killed):
+        await desk.complete(talk)
+    async with desk.core.db.transaction() as tx:
+        await desk.core.agent_record.pause(tx, talk.agent_ids[0], reason="spent")
+    assert (await desk.complete(talk, attempt=2)).outcome is CallOutcome.SPOKEN
+    assert (await desk.complete(talk, turn=2)).outcome is CallOutcome.AGENT_GONE
+
+
+async def test_an_agents_system_prompt_is_part_of_its_instructions(desk: Desk):
+    made = CreateAgent(
+        name="Ada",
+        provider=ProviderName.OPENAI,
+        model="gpt-4o-mini",
+        system_prompt="Answer in rhyme.",
+        background={"education": "poetry"},
+    )
+    ada = await desk.core.agents.create(made)
+    talk = await desk.conversation(ada)
+    await desk.complete(talk)
+    system = desk.gateway.requests[-1].messages[0].content
+    assert "Answer in rhyme." in system
+    assert "Education: poetry" in system
 
 
 async def fails_in_the_end(

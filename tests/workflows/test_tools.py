@@ -9,16 +9,19 @@ import pytest
 from sqlalchemy import select, update
 from temporalio.service import RPCError
 
+from conclave.agents.commands import UpdateAgent
 from conclave.approvals.commands import ApprovalFilter, Decide
 from conclave.approvals.errors import ApprovalNotPending
 from conclave.conversations.commands import Advance
 from conclave.errors import Invalid
+from schema.domain.agents import AgentStatus
 from schema.domain.approvals import Approval, ApprovalStatus
 from schema.domain.conversations import Conversation, ConversationKind
 from schema.domain.events import Event, EventType, conversation_stream
 from schema.domain.identity import LOCAL_PRINCIPAL
 from schema.domain.permissions import PermissionMode
 from schema.payloads.names import approval_workflow_id
+from schema.tables.agents import AgentRow
 from schema.tables.conversations import ConversationRow
 from schema.tables.tools import ToolExecutionRow
 from tests.conftest import Apart
@@ -217,6 +220,83 @@ async def test_an_approval_is_void_once_the_rules_have_changed(
     await completed(stack, talk)
     assert tools.calls == []
     assert "void" in tool_messages(stack.model.requests[-1])[0]
+
+
+async def test_an_agents_risk_rules_ask_where_its_chat_would_not(stack: Stack, tools: TestTools):
+    """What was approved before they change is void, as with any other rule."""
+    await mode(stack, PermissionMode.AUTONOMOUS)
+    talk = await chat(stack)
+    agent_id = talk.agent_ids[0]
+    rules = UpdateAgent(risk_rules={"require_approval_for": ["send"]})
+    await stack.core.agents.update(agent_id, rules)
+    script(stack, calls(("send", "x"), ("look", "y")), Reply(text="done"))
+    await say(stack, talk)
+    [approval] = await pending(stack, talk)
+    more = UpdateAgent(risk_rules={"require_approval_for": ["send", "look"]})
+    await stack.core.agents.update(agent_id, more)
+    await stack.core.approvals.decide(approval.id, Decide(approve=True), LOCAL_PRINCIPAL)
+    await completed(stack, talk)
+    assert tools.lines() == []
+    assert "void" in tool_messages(stack.model.requests[-1])[0]
+
+
+async def test_a_tool_that_an_agent_has_switched_off_is_not_offered(stack: Stack, tools: TestTools):
+    await mode(stack, PermissionMode.AUTONOMOUS)
+    talk = await chat(stack)
+    off = UpdateAgent(config={"disabled_tools": ["send"]})
+    await stack.core.agents.update(talk.agent_ids[0], off)
+    script(stack, calls(("send", "x")), Reply(text="done"))
+    await say(stack, talk)
+    await completed(stack, talk)
+    offered = [tool["function"]["name"] for tool in stack.model.requests[0].body["tools"]]
+    assert "look" in offered
+    assert "send" not in offered
+    assert tools.lines() == []
+    assert "enabled_tools" in tool_messages(stack.model.requests[-1])[0]
+
+
+async def test_stopping_an_agent_stops_its_turn_and_what_it_asks_for(
+    stack: Stack, tools: TestTools
+):
+    """The chat is there still: started again, the agent answers."""
+    await mode(stack, PermissionMode.INTERACTIVE)
+    talk = await chat(stack)
+    agent_id = talk.agent_ids[0]
+    script(stack, calls(("send", "x")), Reply(text="back"))
+    await say(stack, talk)
+    [approval] = await pending(stack, talk)
+    stopped = await stack.core.agents.stop(agent_id)
+    assert stopped.status is AgentStatus.OFFLINE
+    found = await completed(stack, talk)
+    assert stop_reason(found) == "cancelled"
+    ended = await stack.core.approvals.get(approval.id, LOCAL_PRINCIPAL)
+    assert ended.status is ApprovalStatus.CANCELLED
+    assert (await stack.core.agents.get(agent_id)).status is AgentStatus.OFFLINE
+    await stack.core.agents.start(agent_id)
+    await say(stack, talk, "again")
+    await completed(stack, talk, 2)
+    assert (await stack.messages(talk.id))[-1].content == "back"
+    assert tools.lines() == []
+
+
+async def test_nothing_runs_for_an_agent_that_was_stopped(stack: Stack, tools: TestTools):
+    """Though its turn is not stopped: it began in the same moment and was not seen to run."""
+    await mode(stack, PermissionMode.INTERACTIVE)
+    talk = await chat(stack)
+    script(stack, calls(("send", "x")), Reply(text="done"))
+    await say(stack, talk)
+    [approval] = await pending(stack, talk)
+    async with stack.core.db.transaction() as tx:
+        offline = update(AgentRow).where(AgentRow.id == talk.agent_ids[0])
+        await tx.conn.execute(offline.values(state=AgentStatus.OFFLINE.value))
+    await stack.core.approvals.decide(approval.id, Decide(approve=True), LOCAL_PRINCIPAL)
+
+    async def cancelled() -> bool:
+        return await statuses(stack, talk) == ["cancelled"]
+
+    await until(cancelled, what="the call to be over")
+    assert tools.lines() == []
+    assert len(stack.model.requests) == 1
 
 
 async def test_a_signal_of_temporal_decides_in_local_mode(stack: Stack, tools: TestTools):

@@ -20,7 +20,7 @@ from api.gathering.schemas.agents import (
 from api.gathering.schemas.fields import PathId
 from api.input import CheckedRouter
 from api.pagination import Page, Window, window
-from conclave.agents.commands import BusyPolicy
+from conclave.agents.commands import AgentFilter, BusyPolicy
 
 router = CheckedRouter(prefix="/agents", tags=["Agents"])
 
@@ -38,7 +38,8 @@ async def list_agents(
 ) -> list[AgentRowOut] | Page[AgentRowOut]:
     """Oldest first. `status` filters on the status as it is now."""
     statuses = status.meaning() if status else None
-    agents, total = await core.agents.list(statuses, piece.limit, piece.offset)
+    wanted = AgentFilter(statuses=statuses)
+    agents, total = await core.agents.list(wanted, piece.limit, piece.offset)
     return piece.answer([AgentRowOut.from_domain(agent) for agent in agents], total, response)
 
 

@@ -24,8 +24,8 @@ from conclave.errors import (
 REASON_LIMIT = 300
 RETRY_AFTER_LIMIT = 3600.0
 _TIMEOUT_STATUSES = frozenset({408, 504})
+_CREDENTIALS_STATUSES = frozenset({401, 403})
 _TRY_AGAIN_STATUSES = frozenset({409, 425, 429})
-_KEY_STATUSES = frozenset({401, 403})
 _CLASS_NAMES = re.compile(r"^(?:[\w.]*(?:Error|Exception|Timeout)\s*[:-]\s*)+")
 _KEY_SHAPES = re.compile(
     r"(?:sk|pk|rk|xai|gsk)-[\w\-]{6,}|AIza[\w\-]{10,}|(?<=Bearer )\S{6,}|(?<=[?&]key=)[^&\s\"']+"
@@ -44,8 +44,8 @@ def translate(error: Exception, label: str, secrets: Sequence[str]) -> ProviderE
         busy = "limits the rate of calls" if status == 429 else "cannot take the call just now"
         return ProviderUnavailable(f"{label} {busy}: {reason}", retry_after(error), status=status)
     if status is not None and 400 <= status < 500:
-        kind = CredentialsRefused if status in _KEY_STATUSES else ProviderRefused
-        return kind(f"{label} refused the call: {reason}", status=status)
+        refusal = CredentialsRefused if status in _CREDENTIALS_STATUSES else ProviderRefused
+        return refusal(f"{label} refused the call: {reason}", status=status)
     return ProviderUnavailable(f"{label} failed: {reason}", retry_after(error), status=status)
 
 

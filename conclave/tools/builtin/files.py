@@ -23,6 +23,9 @@ _PATH = "Relative to the workspace, such as src/app.py."
 _LONGEST_LINE = 2000
 _MOST_ENTRIES = 500
 _SECONDS = 60
+_MEGABYTE = 1_000_000
+_MOST_MEASURED = 1_000_000
+"""Files of a directory about to be deleted."""
 
 
 class ReadFile(Arguments):
@@ -312,8 +315,23 @@ class FileTools:
         """Delete a file or directory."""
         workspace = await self._places.writable(place)
         path = relative(asked.path)
+        most = place.most_deleted_mb
+        if most is not None and await _size(workspace.files, path) > most * _MEGABYTE:
+            return failure(
+                f"{path} is more than the {most:g} MB that you may delete at once "
+                "(risk_rules: max_file_delete_mb)."
+            )
         await workspace.files.delete(path, recursive=asked.recursive)
         return f"Deleted {path}."
+
+
+async def _size(files: FileTree, path: str) -> int:
+    """Return the bytes of a file, or of what a directory holds."""
+    entry = await files.stat(path)
+    if entry.type is not EntryType.DIRECTORY:
+        return entry.size
+    listing = await files.list(path, recursive=True, limit=_MOST_MEASURED)
+    return sum(one.size for one in listing.entries)
 
 
 async def _planned(files: FileTree, patch: FilePatch) -> _Planned | None:

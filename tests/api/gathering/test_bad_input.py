@@ -14,9 +14,12 @@ DEEP = b'{"name":"A","background":' + b'{"a":' * 500 + b"1" + b"}" * 500 + b"}"
 
 
 async def stored_rows(database) -> int:
+    """Count every row but those of the outbox, which are struck as they are delivered."""
     async with database.transaction() as tx:
         total = 0
         for table in Base.metadata.sorted_tables:
+            if table.name == "outbox":
+                continue
             total += (await tx.conn.execute(select(func.count()).select_from(table))).scalar_one()
         return total
 

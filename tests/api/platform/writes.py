@@ -205,6 +205,15 @@ async def dead_letters(site: Site) -> Call:
     return Call()
 
 
+async def a_notification(site: Site) -> Call:
+    await site.accounts.execute(
+        "INSERT INTO notifications (user_id, title, message, severity)"
+        " VALUES (:user_id, 'kolibri', 'kolibri', 'info')",
+        user_id=site.ada.id,
+    )
+    return Call(await site.accounts.value("SELECT max(id) FROM notifications"))
+
+
 PROJECT = {"name": "Tea", "source": "github", "source_project_id": "acme/tea"}
 AGENT = {"name": "Bob", "provider": "openai", "model": "gpt-4o-mini"}
 MEMORY = {"key": "kolibri", "value": "kolibri"}
@@ -260,6 +269,13 @@ PLATFORM: dict[tuple[str, str], tuple[Prepare, str]] = {
     ("POST", "/dead-letter/{}/retry"): (on(a_dead_letter), "dead_letter_retried"),
     ("POST", "/dead-letter/retry-all"): (dead_letters, "dead_letter_retried"),
     ("DELETE", "/dead-letter/{}"): (on(a_dead_letter), "dead_letter_discarded"),
+    ("PUT", "/notifications/{}/read"): (a_notification, "notification_read"),
+    ("PUT", "/notifications/read-all"): (a_notification, "notifications_read"),
+    ("POST", "/agents"): (at_once({"name": "Bob"}), "agent_created"),
+    ("PATCH", "/agents/{}"): (on(an_agent, {"llm_model": "gpt-4o"}), "agent_updated"),
+    ("DELETE", "/agents/{}"): (on(an_agent), "agent_deleted"),
+    ("POST", "/agents/{}/start"): (on(an_agent), "agent_started"),
+    ("POST", "/agents/{}/stop"): (on(an_agent), "agent_stopped"),
     ("POST", "/auth/register"): (a_newcomer, "user_registered"),
     ("POST", "/auth/login"): (at_once({"email": ADA, "password": PASSWORD}), "login_success"),
     ("POST", "/auth/verify-mfa"): (a_half_login, "login_success"),

@@ -167,6 +167,18 @@ async def test_files_are_moved_and_deleted(bench: Bench):
     assert list(bench.tree.iterdir()) == []
 
 
+async def test_no_more_is_deleted_at_once_than_the_agent_may(bench: Bench):
+    bench.place = bench.place.model_copy(update={"most_deleted_mb": 0.00001})
+    bench.write("d/a.txt", "1" * 6)
+    bench.write("d/e/b.txt", "1" * 6)
+    assert "max_file_delete_mb" in await bench.refused("delete_file", path="d", recursive=True)
+    bench.write("big.txt", "1" * 11)
+    assert "max_file_delete_mb" in await bench.refused("delete_file", path="big.txt")
+    assert bench.read("d/a.txt") == "1" * 6
+    await bench.said("delete_file", path="d/a.txt")
+    await bench.said("delete_file", path="d", recursive=True)
+
+
 async def test_a_read_only_workspace_is_not_changed(bench: Bench):
     bench.write("a.txt", "one\ntwo\nthree\n")
     bench.rules.config = SandboxConfig(workspace_mode=WorkspaceMode.READ_ONLY)

@@ -1,0 +1,96 @@
+"""What becomes of agents by what they do: counters, and the status that follows from it."""
+
+from __future__ import annotations
+
+from conclave.agents.repository import AgentRepository
+from conclave.agents.telling import status_events
+from conclave.db import Transaction
+from conclave.events import EventLog
+from conclave.ports.notifications import Notifier
+from conclave.ports.settings import NamedSettings
+from schema.domain.agents import AT_REST, Agent, AgentStatus
+from schema.domain.events import EventType
+from schema.domain.notifications import Severity
+from schema.domain.tasks import TaskErrorType
+
+MOST_FAILURES = 3
+"""So many tasks that fail in a row put an agent into error."""
+_TELLS = "notifications.notify_agent_error"
+
+
+class AgentStanding:
+    """An `AgentRecord`: see there for what callers have to have done before."""
+
+    def __init__(self, events: EventLog, notifier: Notifier, settings: NamedSettings) -> None:
+        self._events = events
+        self._notifier = notifier
+        self._settings = settings
+        self._agents = AgentRepository()
+
+    async def task_started(self, tx: Transaction, agent_id: int) -> None:
+        """Tell that it is busy, where it was not."""
+        state = await self._agents.note_task(tx, agent_id)
+        if state is None or await self._agents.others_run(tx, agent_id):
+            return
+        await self._tell(tx, agent_id, AgentStatus.IDLE)
+
+    async def task_ended(
+        self,
+        tx: Transaction,
+        agent_id: int,
+        *,
+        completed: bool,
+        seconds: float,
+        error_type: TaskErrorType | None = None,
+        reason: str | None = None,
+    ) -> None:
+        """Count a task that is over, and tell of the status that follows."""
+        is_refused = error_type is TaskErrorType.AUTH
+        state = await self._agents.note_task(
+            tx,
+            agent_id,
+            completed=int(completed),
+            failed=int(not completed),
+            seconds=seconds if completed else 0,
+            rests=is_refused,
+            most_failures=MOST_FAILURES,
+        )
+        if state is AgentStatus.ERROR:
+            why = reason if is_refused else f"{MOST_FAILURES} tasks in a row failed"
+            await self._fail(tx, agent_id, why or "The provider refused the credentials")
+        elif state is not None:
+            await self._tell(tx, agent_id, AgentStatus.BUSY)
+
+    async def task_left(self, tx: Transaction, agent_id: int) -> None:
+        """Tell that it is idle, where it is."""
+        if await self._agents.note_task(tx, agent_id) is not None:
+            await self._tell(tx, agent_id, AgentStatus.BUSY)
+
+    async def pause(self, tx: Transaction, agent_id: int, *, reason: str) -> None:
+        """Give it no more work."""
+        agent = await self._agents.get(tx, agent_id, lock=True)
+        if agent is None or agent.status in AT_REST:
+            return
+        await self._agents.update(tx, agent_id, {"state": AgentStatus.PAUSED.value})
+        await self._tell(tx, agent_id, agent.status, reason)
+
+    async def _fail(self, tx: Transaction, agent_id: int, reason: str) -> None:
+        agent = await self._tell(tx, agent_id, AgentStatus.BUSY, reason)
+        if agent is None or not (await self._settings.current(_TELLS))[_TELLS].value:
+            return
+        await self._notifier.notify(
+            tx,
+            title=f"Agent {agent.name} is in error",
+            message=f"{reason}. It is given no more work until somebody starts it.",
+            severity=Severity.ERROR,
+            event_type=EventType.AGENT_STATUS.value,
+            metadata={"agent_id": agent.id},
+        )
+
+    async def _tell(
+        self, tx: Transaction, agent_id: int, previous: AgentStatus, reason: str | None = None
+    ) -> Agent | None:
+        agent = await self._agents.get(tx, agent_id)
+        if agent is not None:
+            await self._events.append(tx, status_events(agent, previous, reason))
+        return agent
