@@ -15,6 +15,7 @@ from conclave.db import Database, Transaction
 from conclave.errors import Conflict
 from conclave.events import EventLog
 from conclave.merging import merge
+from conclave.ports.tools import ApprovalDesk
 from schema.domain.agents import Agent, AgentConfig, AgentStatus, Personality
 from schema.domain.events import EventDraft, EventType
 
@@ -30,6 +31,8 @@ class AgentService:
         self._events = events
         self._audit = audit
         self._agents = AgentRepository()
+        self.approvals: ApprovalDesk | None = None
+        """Set once it is built: an agent's pending approvals end with it."""
 
     async def create(self, command: CreateAgent) -> Agent:
         """Store a new agent under a slug of its own."""
@@ -114,6 +117,8 @@ class AgentService:
             if policy is BusyPolicy.REFUSE and agent.status is AgentStatus.BUSY:
                 raise AgentBusy(agent.id, agent.name)
             await self._agents.delete(tx, agent_id)
+            if self.approvals is not None:
+                await self.approvals.cancel_of(tx, agent_id=agent_id)
             await self._tell(tx, EventType.AGENT_DELETED, agent)
             await self._record(tx, "agent_deleted", agent, None)
 

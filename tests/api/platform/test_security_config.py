@@ -40,7 +40,13 @@ DEFAULTS = {
         "register_per_minute": 10,
     },
     "registration": {"enabled": True, "default_role": "operator"},
-    "approvals": {"four_eyes": False, "default_expiry_seconds": 86400},
+    "approvals": {
+        "four_eyes": False,
+        "default_expiry_seconds": 86400,
+        "required_approvals": 1,
+        "escalate_after_seconds": 0,
+        "escalate_to": "admins",
+    },
     "webhooks": {"allow_private_addresses": False},
 }
 SECURITY, POLICIES = "/api/v1/security", "/api/v1/security/password-policy"
@@ -107,6 +113,9 @@ async def test_read_only_and_unknown_fields_are_ignored(client: httpx.AsyncClien
         ({"registration": {"default_role": "owner"}}, "registration.default_role"),
         ({"mfa": {"grace_period_hours": -1}}, "mfa.grace_period_hours"),
         ({"approvals": {"default_expiry_seconds": 10**30}}, "approvals.default_expiry_seconds"),
+        ({"approvals": {"required_approvals": 11}}, "approvals.required_approvals"),
+        ({"approvals": {"escalate_after_seconds": -1}}, "approvals.escalate_after_seconds"),
+        ({"approvals": {"escalate_to": None}}, "approvals.escalate_to"),
     ],
 )
 async def test_a_bad_value_names_its_field_and_nothing_is_stored(
