@@ -35,6 +35,12 @@ def approval_event(approval: Approval, type_: EventType) -> EventDraft:
     )
 
 
+def voted_event(approval: Approval) -> EventDraft:
+    """Somebody said yes, which is not enough; with the edited arguments that were meant."""
+    event = approval_event(approval, EventType.APPROVAL_VOTED)
+    return event.model_copy(update={"data": {**event.data, "arguments": approval.arguments}})
+
+
 def title(approval: Approval, *, escalated: bool) -> str:
     """Return the one line of a notification."""
     said = "Nobody has decided yet" if escalated else "Waits for an approval"

@@ -110,7 +110,7 @@ class ApprovalRepository:
             )
             if value is not None
         ]
-        statement = select(ApprovalRow.id).where(_PENDING, or_(*asked_by))
+        statement = select(ApprovalRow.id).where(_PENDING, or_(false(), *asked_by))
         return list(await tx.conn.scalars(statement.order_by(ApprovalRow.id).with_for_update()))
 
     async def list(

@@ -18,7 +18,7 @@ from conclave.approvals.asking import Asking, adjusted, user_of
 from conclave.approvals.commands import ApprovalFilter, Decide
 from conclave.approvals.dispatch import ApprovalDispatch
 from conclave.approvals.errors import AlreadyVoted, ApprovalNotFound, ApprovalNotPending
-from conclave.approvals.rendering import approval_event
+from conclave.approvals.rendering import approval_event, voted_event
 from conclave.approvals.repository import ApprovalRepository
 from conclave.approvals.rules import agreed_arguments, is_person, require_decider
 from conclave.auditing import AuditLog
@@ -160,8 +160,7 @@ class ApprovalService:
                 await subject.grant(tx, approval, principal.key)
             await self._end(tx, approval, ApprovalStatus.APPROVED, _said(command, principal))
         else:
-            voted = await self._get(tx, approval.id)
-            await self._events.append(tx, [approval_event(voted, EventType.APPROVAL_VOTED)])
+            await self._events.append(tx, [voted_event(await self._get(tx, approval.id))])
         await self._audit.record(
             tx,
             "approval_approved" if is_enough else "approval_voted",

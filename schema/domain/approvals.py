@@ -7,7 +7,16 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated, Final, TypeAlias
 
-from pydantic import AfterValidator, Field, JsonValue, StrictInt
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    JsonValue,
+    StrictInt,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 
 from schema.domain.base import Shape
 
@@ -51,7 +60,17 @@ _UserId = Annotated[StrictInt, Field(ge=1, le=2**63 - 1)]
 UserIds: TypeAlias = Annotated[
     list[_UserId], Field(min_length=1, max_length=100), AfterValidator(_in_order)
 ]
-Approvers: TypeAlias = ApproverRole | UserIds
+
+
+def _one_sentence(value: object, handler: ValidatorFunctionWrapHandler) -> object:
+    """Refuse what is neither in the words of the whole, not of one of its parts."""
+    try:
+        return handler(value)
+    except ValidationError:
+        raise ValueError("should be operators, admins, or a list of users' ids") from None
+
+
+Approvers: TypeAlias = Annotated[ApproverRole | UserIds, WrapValidator(_one_sentence)]
 """A group of people: a role, or the users by their ids."""
 
 
@@ -173,10 +192,16 @@ class ApprovalRequest(Shape):
     """None: as the security settings say."""
 
 
+def _no_truth(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("should be a number")  # pydantic takes no TypeError
+    return value
+
+
 class BudgetIncrease(Shape):
     """What an approval of the type `budget_increase` asks for, US dollars in all."""
 
-    task_id: int = Field(ge=1, le=2**63 - 1)
+    task_id: Annotated[int, BeforeValidator(_no_truth)] = Field(ge=1, le=2**63 - 1)
     to_usd: Decimal = Field(gt=0, lt=1_000_000_000, decimal_places=9, allow_inf_nan=False)
 
     @classmethod
