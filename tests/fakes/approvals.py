@@ -6,12 +6,15 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pydantic import JsonValue
+from sqlalchemy import select
 
 from conclave.db import Transaction
 from schema.domain.approvals import Approval, BudgetIncrease
 from schema.domain.notifications import Severity
 from schema.domain.security import ApprovalPolicy, IpRule, SecurityConfig
 from schema.domain.tasks import NewTask, Task
+from schema.tables.conversations import ConversationRow
+from schema.tables.tasks import TaskRow
 
 
 @dataclass
@@ -48,11 +51,17 @@ class FakeNotifier:
 
 @dataclass
 class FakeTasks:
-    """A `TaskDesk` of which approvals ask one thing."""
+    """A `TaskDesk` of which approvals ask one thing; it locks what the real one does."""
 
     changed: list[int] = field(default_factory=list[int])
 
     async def approvals_changed(self, tx: Transaction, task_id: int) -> None:
+        conversation_id = await tx.conn.scalar(
+            select(TaskRow.conversation_id).where(TaskRow.id == task_id)
+        )
+        conversation = select(ConversationRow.id).where(ConversationRow.id == conversation_id)
+        await tx.conn.execute(conversation.with_for_update())
+        await tx.conn.execute(select(TaskRow.id).where(TaskRow.id == task_id).with_for_update())
         self.changed.append(task_id)
 
     async def add(self, tx: Transaction, wanted: NewTask) -> Task:
