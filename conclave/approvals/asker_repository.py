@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from sqlalchemy import BigInteger, String, bindparam, select, text
+from sqlalchemy import BigInteger, String, bindparam, func, not_, select, text
 
 from conclave.db import Transaction
+from schema.domain.approvals import RiskLevel
 from schema.domain.base import Shape
 from schema.domain.events import conversation_stream
 from schema.domain.identity import Role
@@ -38,6 +39,10 @@ _ASKERS = text(
     bindparam("conversation_id", type_=BigInteger),
     bindparam("target", type_=String),
 )
+
+
+DECIDING = {False: (Role.ADMIN, Role.OPERATOR), True: (Role.ADMIN,)}
+"""The roles that decide, by whether the approval is critical."""
 
 
 class Decider(Shape):
@@ -98,6 +103,13 @@ class AskerRepository:
             )
         )
         return {row["id"]: Decider.model_validate(row) for row in rows.mappings()}
+
+    async def fallen(self, tx: Transaction, user_ids: Collection[int], risk: RiskLevel) -> int:
+        """Count those of the users who may not decide any more."""
+        roles = DECIDING[risk is RiskLevel.CRITICAL]
+        may = UserRow.is_active & UserRow.deleted_at.is_(None) & UserRow.role.in_(roles)
+        fallen = select(func.count()).where(UserRow.id.in_(user_ids), not_(may))
+        return await tx.conn.scalar(fallen) or 0
 
     async def admins(self, tx: Transaction) -> list[int]:
         """Return every active administrator."""

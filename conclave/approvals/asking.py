@@ -5,7 +5,7 @@ Who asks cannot loosen the security settings: the stricter of both holds.
 
 from __future__ import annotations
 
-from conclave.approvals.asker_repository import AskerRepository, Decider
+from conclave.approvals.asker_repository import DECIDING, AskerRepository, Decider
 from conclave.approvals.errors import SubjectNotFound, TaskHasEnded
 from conclave.approvals.rendering import severity, title
 from conclave.db import Transaction
@@ -19,7 +19,6 @@ from schema.domain.approvals import (
     RiskLevel,
 )
 from schema.domain.events import EventType
-from schema.domain.identity import Role
 from schema.domain.security import ApprovalPolicy
 from schema.domain.tasks import ENDED
 
@@ -36,14 +35,15 @@ class Asking:
 
         Raises `SubjectNotFound` for a task or an agent that does not exist, `TaskHasEnded`.
         """
+        # The agent first, as whoever deletes it: only deleting it waits for this lock.
+        if wanted.agent_id is not None and not await self._askers.hold_agent(tx, wanted.agent_id):
+            raise SubjectNotFound("agent_id", f"Agent {wanted.agent_id} not found")
         if wanted.task_id is not None:
             status = await self._askers.lock_work(tx, None, wanted.task_id)
             if status is None:
                 raise SubjectNotFound("task_id", f"Task {wanted.task_id} not found")
             if status in ENDED:
                 raise TaskHasEnded(wanted.task_id)
-        if wanted.agent_id is not None and not await self._askers.hold_agent(tx, wanted.agent_id):
-            raise SubjectNotFound("agent_id", f"Agent {wanted.agent_id} not found")
 
     async def require_deciders(self, tx: Transaction, wanted: ApprovalRequest) -> None:
         """Raise `Missing` for users that do not exist, `Invalid` for groups that cannot decide."""
@@ -138,6 +138,5 @@ def user_of(key: str | None) -> int | None:
 
 
 def _can_decide(decider: Decider, wanted: ApprovalRequest) -> bool:
-    is_critical = wanted.risk_level is RiskLevel.CRITICAL
-    roles = {Role.ADMIN} if is_critical else {Role.ADMIN, Role.OPERATOR}
+    roles = DECIDING[wanted.risk_level is RiskLevel.CRITICAL]
     return decider.is_active and decider.role in roles

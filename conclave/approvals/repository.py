@@ -92,7 +92,7 @@ class ApprovalRepository:
             select(ApprovalRow.id).where(ApprovalRow.id == approval_id).with_for_update()
         )
 
-    async def lock_pending(
+    async def pending_of(
         self,
         tx: Transaction,
         *,
@@ -100,7 +100,7 @@ class ApprovalRepository:
         conversation_id: int | None,
         agent_id: int | None,
     ) -> list[int]:
-        """Lock the pending ones of whichever is given; return their ids in order."""
+        """Return the ids of the pending ones of whichever is given, in order."""
         asked_by = [
             column == value
             for column, value in (
@@ -111,7 +111,7 @@ class ApprovalRepository:
             if value is not None
         ]
         statement = select(ApprovalRow.id).where(_PENDING, or_(false(), *asked_by))
-        return list(await tx.conn.scalars(statement.order_by(ApprovalRow.id).with_for_update()))
+        return list(await tx.conn.scalars(statement.order_by(ApprovalRow.id)))
 
     async def list(
         self, tx: Transaction, wanted: ApprovalFilter, limit: int, offset: int

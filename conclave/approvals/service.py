@@ -150,7 +150,7 @@ class ApprovalService:
         arguments, starts_again = agreed_arguments(approval, command.arguments)
         if starts_again:
             await self._approvals.void_votes(tx, approval.id)
-        count = 1 if starts_again else approval.approvals_count + 1
+        count = 1 if starts_again else await self._count(tx, approval) + 1
         await self._note_vote(tx, approval, command, principal)
         await self._approvals.count(tx, approval.id, count, arguments)
         is_enough = count >= approval.required_approvals
@@ -169,6 +169,13 @@ class ApprovalService:
             changes={"edited": command.arguments is not None},
             principal=principal,
         )
+
+    async def _count(self, tx: Transaction, approval: Approval) -> int:
+        """Return how many have said yes and might still say it: accounts are closed meanwhile."""
+        if not approval.votes:
+            return approval.approvals_count
+        voters = [vote.user_id for vote in approval.votes]
+        return len(voters) - await self._askers.fallen(tx, voters, approval.risk_level)
 
     async def _reject(
         self, tx: Transaction, approval: Approval, command: Decide, principal: Principal
@@ -214,15 +221,18 @@ class ApprovalService:
 
         The caller has locked the conversation and the task. Returns how many there were.
         """
-        found = await self._approvals.lock_pending(
+        cancelled = 0
+        for approval_id in await self._approvals.pending_of(
             tx, task_id=task_id, conversation_id=conversation_id, agent_id=agent_id
-        )
-        for approval_id in found:
-            approval = await self._get(tx, approval_id)
+        ):
+            approval = await self._locked(tx, await self._get(tx, approval_id))
+            if not approval.is_pending:
+                continue
             # A task that ends does not go back to work because nothing of it is pending.
-            ending = task_id if task_id is not None and approval.task_id == task_id else None
-            await self._end(tx, approval, ApprovalStatus.CANCELLED, {}, ending_task=ending)
-        return len(found)
+            is_ending = task_id is not None and approval.task_id == task_id
+            await self._end(tx, approval, ApprovalStatus.CANCELLED, {}, task_hears=not is_ending)
+            cancelled += 1
+        return cancelled
 
     async def _askers_of(self, tx: Transaction, approval: Approval) -> set[int] | None:
         """Return who asked, themselves or through an agent; None without four eyes."""
@@ -255,7 +265,7 @@ class ApprovalService:
         status: ApprovalStatus,
         values: dict[str, JsonValue],
         *,
-        ending_task: int | None = None,
+        task_hears: bool = True,
     ) -> None:
         if not await self._approvals.decide(tx, approval.id, status, values):
             raise ApprovalNotPending(await self._get(tx, approval.id))
@@ -263,7 +273,7 @@ class ApprovalService:
         subject = self.subjects.get(ended.type)
         if subject is not None:
             await subject.decided(tx, ended)
-        if ending_task is None:
+        if task_hears:
             await self._changed(tx, ended)
         await self._events.append(tx, [approval_event(ended, EventType.APPROVAL_DECIDED)])
         await self._dispatch.owe(tx, approval.id)

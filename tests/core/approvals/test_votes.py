@@ -6,11 +6,13 @@ import asyncio
 from collections import Counter
 
 import pytest
+from sqlalchemy import update
 
 from conclave.approvals.errors import AlreadyVoted, ApprovalNotPending, ArgumentsEdited
 from conclave.errors import ConclaveError, Invalid
 from schema.domain.approvals import Approval, ApprovalStatus
 from schema.domain.identity import GATEWAY_PRINCIPAL, Principal
+from schema.tables.identity import UserRow
 from tests.core.approvals.conftest import ADMINS, OPERATORS, Desk, counted, person
 from tests.waiting import until
 
@@ -50,7 +52,7 @@ async def test_the_last_yes_that_is_needed_decides(desk: Desk):
     assert await desk.audited(asked) == [
         "approval_created", "approval_voted", "approval_voted", "approval_approved",
     ]  # fmt: skip
-    assert desk.engine.approvals_woken == [asked.id]
+    await until(lambda: desk.engine.approvals_woken == [asked.id], what="the wake-up")
 
 
 async def test_a_vote_that_does_not_decide_wakes_nobody(desk: Desk):
@@ -186,3 +188,17 @@ async def test_critical_ones_need_as_many_as_the_settings_say(desk: Desk):
     assert (await desk.ask(risk_level="critical", required_approvals=3)).required_approvals == 3
     assert counted(await desk.decide(asked, person(ADMINS[0]))) == (PENDING, 1)
     assert counted(await desk.decide(asked, person(ADMINS[1]))) == (APPROVED, 2)
+
+
+async def demote(desk: Desk, user_id: int, **values: object) -> None:
+    async with desk.db.transaction() as tx:
+        await tx.conn.execute(update(UserRow).where(UserRow.id == user_id).values(**values))
+
+
+@pytest.mark.parametrize("fall", [{"role": "operator"}, {"is_active": False}])
+async def test_the_yes_of_an_admin_that_was_counts_no_more(desk: Desk, fall: dict[str, object]):
+    asked = await desk.ask(risk_level="critical", required_approvals=2)
+    await desk.decide(asked, person(ADMINS[0]))
+    await demote(desk, ADMINS[0], **fall)
+    assert counted(await desk.decide(asked, person(ADMINS[1]))) == (PENDING, 1)
+    assert counted(await desk.decide(asked, person(ADMINS[2]))) == (APPROVED, 2)
