@@ -152,14 +152,16 @@ class ApprovalService:
             await self._approvals.void_votes(tx, approval.id)
         count = 1 if starts_again else await self._count(tx, approval) + 1
         await self._note_vote(tx, approval, command, principal)
-        await self._approvals.count(tx, approval.id, count, arguments)
         is_enough = count >= approval.required_approvals
         if is_enough:
             # One alone cannot let the tool pass for good where several have to agree.
             if command.always and approval.required_approvals == 1 and subject is not None:
                 await subject.grant(tx, approval, principal.key)
-            await self._end(tx, approval, ApprovalStatus.APPROVED, _said(command, principal))
+            said = _said(command, principal)
+            said |= {"approvals_count": count, "arguments": arguments}
+            await self._end(tx, approval, ApprovalStatus.APPROVED, said)
         else:
+            await self._approvals.count(tx, approval.id, count, arguments)
             await self._events.append(tx, [voted_event(await self._get(tx, approval.id))])
         await self._audit.record(
             tx,
