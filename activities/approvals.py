@@ -1,4 +1,4 @@
-"""Activities on approvals. Each may run twice: a decision counts once."""
+"""Activities on approvals. Each may run twice: a decision and an escalation count once."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from conclave.approvals.commands import Decide
 from conclave.approvals.errors import ApprovalNotPending, MayNotDecide
 from conclave.approvals.service import ApprovalService
 from conclave.logging import get_logger
+from schema.domain.approvals import Approval
 from schema.domain.identity import TEMPORAL_PRINCIPAL
 from schema.payloads import names
 from schema.payloads.approvals import ApprovalResult, DecideInput, LookAtApproval
@@ -28,11 +29,10 @@ class ApprovalActivities:
 
     @activity.defn(name=names.LOOK_AT_APPROVAL_ACTIVITY)
     async def look(self, asked: LookAtApproval) -> ApprovalResult:
-        """Say how an approval stands; expire or cancel it where that is due."""
+        """Say how an approval stands; expire, escalate or cancel it where that is due."""
         with translated():
-            act = self._approvals.cancel if asked.cancel else self._approvals.expire
-            approval = await act(asked.approval_id)
-            return ApprovalResult(approval_id=approval.id, status=approval.status)
+            act = self._approvals.cancel if asked.cancel else self._approvals.look
+            return _result(await act(asked.approval_id))
 
     @activity.defn(name=names.DECIDE_APPROVAL_ACTIVITY)
     async def decide(self, asked: DecideInput) -> ApprovalResult:
@@ -48,5 +48,13 @@ class ApprovalActivities:
                     )
             else:
                 _log.warning("signals do not decide here", approval_id=asked.approval_id)
-            approval = await self._approvals.expire(asked.approval_id)
-            return ApprovalResult(approval_id=approval.id, status=approval.status)
+            return _result(await self._approvals.look(asked.approval_id))
+
+
+def _result(approval: Approval) -> ApprovalResult:
+    waits = approval.is_pending and approval.escalated_at is None
+    return ApprovalResult(
+        approval_id=approval.id,
+        status=approval.status,
+        escalates_at=approval.escalates_at if waits else None,
+    )

@@ -51,7 +51,10 @@ class Channel:
         return isinstance(item, Event)
 
     def _decides(self, event: Event) -> bool:
-        return self.with_decisions and event.type is EventType.APPROVAL_DECIDED
+        return self.with_decisions and event.type in (
+            EventType.APPROVAL_DECIDED,
+            EventType.APPROVAL_VOTED,
+        )
 
     def _takes_part(self, item: Item) -> bool:
         if isinstance(item, Delta):

@@ -32,6 +32,7 @@ from conclave.agents.assistant import AssistantService
 from conclave.agents.roster import AgentRoster
 from conclave.agents.service import AgentService
 from conclave.agents.work import Work
+from conclave.approvals.budgets import BudgetIncreases
 from conclave.approvals.dispatch import ApprovalDispatch
 from conclave.approvals.service import ApprovalService
 from conclave.audit.service import AuditService
@@ -90,6 +91,7 @@ from conclave.tools.service import ToolService
 from conclave.workforce import Workforce, build_workforce
 from conclave.workspaces.dispatch import ProjectDispatch
 from conclave.workspaces.service import ProjectService, WorkspaceService
+from schema.domain.approvals import BUDGET_INCREASE, TOOL_CALL
 from workflows.client import connect
 from workflows.codec import EncryptionCodec, data_converter
 from workflows.engine import TemporalEngine
@@ -248,8 +250,12 @@ async def build_core(
     deeds = _build_deeds(ground, toolbox, git_protocols)
     rules = _build_rules(ground, models, password_cost)
     stack.callback(rules.identity.close)
+    talks.conversations.approvals = talks.agents.approvals = deeds.approvals
     workforce = build_workforce(ground, deeds.tool_desk)
     talks.agents.work.tasks = workforce.tasks
+    deeds.approvals.tasks = workforce.tasks
+    deeds.approvals.notifier = workforce.notifications
+    workforce.endings.approvals = deeds.approvals
     return Core(ground, models, talks, deeds, rules, workforce, stack)
 
 
@@ -329,7 +335,7 @@ def _build_deeds(ground: Ground, toolbox: Toolbox | None, git_protocols: Collect
     approvals = ApprovalService(db, events, audit, approval_dispatch, ground.security)
     handoffs = Handoffs()
     tools = ToolService(db, events, box, permissions, handoffs)
-    approvals.subject = tools
+    approvals.subjects = {TOOL_CALL: tools, BUDGET_INCREASE: BudgetIncreases()}
     return _Deeds(
         project_dispatch=project_dispatch,
         projects=projects,

@@ -32,6 +32,7 @@ class Workforce:
     task_wakes: TaskWakes
     task_turns: TaskTurnService
     task_attempts: TaskAttempts
+    endings: TaskEndings
     dispatcher: Dispatcher
     overdue_tasks: OverdueTasks
     notifications: NotificationService
@@ -56,6 +57,7 @@ def build_workforce(ground: Ground, tool_desk: ToolDesk) -> Workforce:
         task_wakes=wakes,
         task_turns=TaskTurnService(endings),
         task_attempts=TaskAttempts(db, events, threads, wakes, endings),
+        endings=endings,
         dispatcher=dispatcher,
         overdue_tasks=OverdueTasks(db, events, notifications),
         notifications=notifications,

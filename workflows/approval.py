@@ -1,18 +1,18 @@
-"""The approval: waits for a yes or no, or for its time to be over.
+"""The approval: waits for a yes or no, or for its time to be over; asks a second group before.
 
 Started by: the turn that asks for a tool call, as its child; for what people and programs ask
 by the API, the API or the relay.
 Id: `approval-9`.
 Messages: signal `wake` (look at the record: it was decided there), signals `approve` and
 `reject` (as typed in Temporal's UI or CLI; they count as the principal `temporal`).
-Lifetime: until the record says that it is decided; its own timer expires it. Cancelled with what
-asked for it.
+Lifetime: until the record says that it is decided, which may take several people; its own timers
+let the record escalate and expire it. Cancelled with what asked for it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from temporalio import workflow
 from temporalio.exceptions import ActivityError, is_cancelled_exception
@@ -47,6 +47,7 @@ class ApprovalWorkflow:
         self._asked = asked
         self._signals: list[DecideInput] = []
         self._must_look = True
+        self._escalates_at: datetime | None = None
 
     @workflow.run
     async def run(self, asked: ApprovalInput) -> ApprovalResult:
@@ -101,12 +102,15 @@ class ApprovalWorkflow:
                 return status
 
     async def _sleep(self) -> None:
-        left = self._asked.expires_at - workflow.now() + _GRACE
+        until, summary = self._asked.expires_at, "expires"
+        if self._escalates_at is not None and self._escalates_at < until:
+            until, summary = self._escalates_at, "escalates"
+        left = until - workflow.now() + _GRACE
         try:
             await workflow.wait_condition(
                 lambda: self._must_look or bool(self._signals),
                 timeout=max(left, _GRACE),
-                timeout_summary="expires",
+                timeout_summary=summary,
             )
         except TimeoutError:
             self._must_look = True
@@ -121,7 +125,7 @@ class ApprovalWorkflow:
             retry_policy=policies.RECORD_RETRY,
             summary="cancel" if cancel else "look at the record",
         )
-        return seen.status
+        return self._noted(seen)
 
     async def _bring(self, decision: DecideInput) -> ApprovalStatus:
         brought = await workflow.execute_activity(
@@ -132,4 +136,8 @@ class ApprovalWorkflow:
             retry_policy=policies.RECORD_RETRY,
             summary="approve" if decision.approve else "reject",
         )
-        return brought.status
+        return self._noted(brought)
+
+    def _noted(self, seen: ApprovalResult) -> ApprovalStatus:
+        self._escalates_at = seen.escalates_at
+        return seen.status

@@ -129,6 +129,8 @@ class Narrator:
             return self._heard(item)
         if item.type is EventType.APPROVAL_DECIDED:
             return self._decided(item)
+        if item.type is EventType.APPROVAL_VOTED:
+            return self._voted(item)
         before = self._before(item)
         self.seq = item.seq
         type_, data = self._told(item)
@@ -227,9 +229,21 @@ class Narrator:
         return {"tool_calls": told}
 
     def _decided(self, event: Event) -> list[Frame]:
+        return [self.decided(name, event.data.get("status")) for name in self._waiting_for(event)]
+
+    def _voted(self, event: Event) -> list[Frame]:
+        """Say that somebody said yes and that more have to; with what, where it was edited."""
+        names = ("approvals_count", "required_approvals", "arguments")
+        data = {name: event.data.get(name) for name in names}
+        return [
+            self.say("agent.tool_voted", {"tool_use_id": name, **data})
+            for name in self._waiting_for(event)
+        ]
+
+    def _waiting_for(self, event: Event) -> list[str]:
+        """Return the calls that wait, or waited, for an approval."""
         approval_id = event.data.get("id")
-        ids = [name for name, asked in self._asked.items() if asked == approval_id]
-        return [self.decided(name, event.data.get("status")) for name in ids]
+        return [name for name, asked in self._asked.items() if asked == approval_id]
 
     def decided(self, tool_use_id: str, status: JsonValue) -> Frame:
         """Say how a call was decided, whoever decided it."""

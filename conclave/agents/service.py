@@ -21,6 +21,7 @@ from conclave.auditing import AuditLog, changed
 from conclave.db import Database, Transaction
 from conclave.errors import Conflict
 from conclave.events import EventLog
+from conclave.ports.tools import ApprovalDesk
 from schema.domain.agents import AT_REST, Agent, AgentStatus
 from schema.domain.events import EventType
 
@@ -37,6 +38,8 @@ class AgentService:
         self._audit = audit
         self.work = work
         self._agents = AgentRepository()
+        self.approvals: ApprovalDesk | None = None
+        """Set once it is built: an agent's pending approvals end with it."""
 
     async def create(self, command: CreateAgent) -> Agent:
         """Store a new agent. Raises `SlugTaken` for a slug it names, `Missing` for its worker."""
@@ -138,6 +141,8 @@ class AgentService:
                 # As the record says under the lock: what has begun since is not interrupted.
                 _refuse_busy(agent)
             await self._agents.delete(tx, agent_id)
+            if self.approvals is not None:
+                await self.approvals.cancel_of(tx, agent_id=agent_id)
             await self.work.look_for_more(tx)
             await self._record(tx, "agent_deleted", agent, None)
             await self._events.append(tx, [agent_event(EventType.AGENT_DELETED, agent)])

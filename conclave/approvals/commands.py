@@ -18,6 +18,8 @@ class ApprovalFilter(Shape):
     conversation_id: int | None = None
     owner: str | None = None
     """Whose private ones are seen besides the public; None: everybody's."""
+    user_id: int | None = None
+    """Who also sees those that are this user's, by name, to decide."""
 
 
 class Decide(Shape):

@@ -36,6 +36,41 @@ class ApprovalNotPending(Conflict):
         )
 
 
+class AlreadyVoted(Conflict):
+    """One person's word counts once."""
+
+    code = "already_voted"
+
+    def __init__(self, approval: Approval) -> None:
+        super().__init__(
+            f"You have voted on approval {approval.id} already: one vote a person.",
+            status=approval.status.value,
+        )
+
+
+class ArgumentsEdited(Conflict):
+    """Somebody edited the arguments before: a yes has to say which ones it is for."""
+
+    code = "arguments_edited"
+
+    def __init__(self, approval: Approval) -> None:
+        super().__init__(
+            f"The arguments of approval {approval.id} were edited by somebody who voted:"
+            " send the arguments that you approve.",
+            status=approval.status.value,
+            arguments=approval.arguments,
+        )
+
+
+class TaskHasEnded(Conflict):
+    """Nothing can be asked for a task that is over."""
+
+    code = "task_has_ended"
+
+    def __init__(self, task_id: int) -> None:
+        super().__init__(f"Task {task_id} has ended")
+
+
 class MayNotDecide(Forbidden):
     """This principal may not decide this approval."""
 

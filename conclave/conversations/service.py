@@ -38,6 +38,7 @@ from conclave.errors import Conflict, Invalid, NotFound, Unavailable
 from conclave.events import EventLog
 from conclave.mailbox import InboxEntry, Letter, Mailbox
 from conclave.ports.events import StreamWatch
+from conclave.ports.tools import ApprovalDesk
 from schema.domain.agents import AT_REST
 from schema.domain.conversations import (
     Conversation,
@@ -78,6 +79,8 @@ class ConversationService:
         self._watch = watch
         self._advance_wait_seconds = advance_wait_seconds
         self._conversations = ConversationRepository()
+        self.approvals: ApprovalDesk | None = None
+        """Set once it is built: what waits for a yes ends with its conversation."""
 
     async def create(self, command: CreateConversation, principal: Principal) -> Conversation:
         """Store a conversation and, with `auto_run`, start it.
@@ -228,6 +231,8 @@ class ConversationService:
             await self._conversations.settle_cut_call(tx, stored.fence)
         status = ConversationStatus.COMPLETED if stored.turn_count else ConversationStatus.CANCELLED
         await self._conversations.set_status(tx, stored.id, status, final=True)
+        if self.approvals is not None:
+            await self.approvals.cancel_of(tx, conversation_id=stored.id)
         await self._mailbox.settle(
             tx,
             target=conversation_stream(stored.id),

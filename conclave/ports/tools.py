@@ -63,12 +63,37 @@ class ApprovalDesk(Protocol):
     """Asks for a human's yes or no, inside the asking transaction."""
 
     async def request(self, tx: Transaction, wanted: ApprovalRequest) -> Approval:
-        """Store a pending approval and tell of it."""
+        """Store a pending approval and tell of it.
+
+        The caller has locked the conversation and the task that ask, in this order.
+        """
+        ...
+
+    async def cancel_of(
+        self,
+        tx: Transaction,
+        *,
+        task_id: int | None = None,
+        conversation_id: int | None = None,
+        agent_id: int | None = None,
+    ) -> int:
+        """Cancel what is pending of any of these, which end in this transaction; return how many.
+
+        The caller has locked the conversation and the task. With `task_id` that task hears
+        nothing of it (`TaskDesk.approvals_changed`): it is ending.
+        """
         ...
 
 
 class ApprovalSubject(Protocol):
     """What an approval was asked for hears of its end, inside the deciding transaction."""
+
+    async def asked(self, tx: Transaction, wanted: ApprovalRequest) -> ApprovalRequest:
+        """Return what somebody asks for through the API as it is to be stored.
+
+        Raises `Invalid` where its details do not fit.
+        """
+        ...
 
     async def check_arguments(
         self, tx: Transaction, approval: Approval, arguments: Mapping[str, JsonValue]

@@ -24,13 +24,14 @@ class SecuritySettingHome:
         """Return every number of the configuration in force."""
         document = await self._security.document(tx)
         config = SecurityConfig.model_validate(document).model_dump(mode="json")
-        sections = cast("dict[str, dict[str, SettingValue | None]]", config)
+        sections = cast("dict[str, dict[str, SettingValue | list[int] | None]]", config)
         return {
             f"{section}.{field}": KeptSetting(
                 value=value, is_stored=field in document.get(section, {})
             )
             for section, fields in sections.items()
             for field, value in fields.items()
+            if not isinstance(value, list)  # of no setting of the catalogue
         }
 
     async def store(self, tx: Transaction, name: str, value: SettingValue | None) -> None:

@@ -48,6 +48,14 @@ class SecurityRepository:
         users, with_mfa = row.one()
         return users, with_mfa
 
+    async def unknown_users(self, tx: Transaction, user_ids: Sequence[int]) -> list[int]:
+        """Return those that are no users, in their order."""
+        if not user_ids:
+            return []
+        there = select(UserRow.id).where(UserRow.id.in_(user_ids), UserRow.deleted_at.is_(None))
+        found = set(await tx.conn.scalars(there))
+        return [one for one in user_ids if one not in found]
+
     async def ip_rules(self, tx: Transaction) -> Sequence[IpRule]:
         """Return the rules in their order."""
         rows = await tx.conn.execute(select(IpRuleRow.__table__).order_by(IpRuleRow.id))

@@ -13,7 +13,7 @@ from conclave.auditing import AuditLog, changed
 from conclave.believed import Believed
 from conclave.caller import current_caller
 from conclave.db import Database, Transaction
-from conclave.errors import Invalid
+from conclave.errors import Invalid, Missing
 from conclave.merging import merge
 from conclave.networks import parse_network
 from conclave.security.commands import NewIpRule
@@ -21,6 +21,7 @@ from conclave.security.errors import WouldShutOutCaller
 from conclave.security.repository import SecurityRepository
 from conclave.security.shapes import SecurityOverview
 from conclave.settings import AuthMode
+from schema.domain.approvals import Approvers
 from schema.domain.base import Shape
 from schema.domain.security import IpRule, PasswordPolicy, SecurityConfig
 
@@ -77,14 +78,23 @@ class SecurityService:
     async def update(self, changes: Sections) -> SecurityOverview:
         """Merge what was given over what is stored.
 
-        Raises `Invalid` naming the field, such as `session.access_token_minutes`.
+        Raises `Invalid` naming the field, such as `session.access_token_minutes`, `Missing` for
+        users that are not there.
         """
         async with self._db.transaction() as tx:
             before, after = await self.store(tx, changes)
+            if "escalate_to" in changes.get("approvals", {}):
+                await self._require_users(tx, after.approvals.escalate_to)
             differences = changed(_flat(before), _flat(after))
             if differences:
                 await self._audit.record(tx, "security_updated", "security", changes=differences)
         return await self.overview()
+
+    async def _require_users(self, tx: Transaction, group: Approvers) -> None:
+        """Raise `Missing` where a group of people names somebody who is not there."""
+        named = group if isinstance(group, list) else []
+        for user_id in await self._repository.unknown_users(tx, named):
+            raise Missing("approvals.escalate_to", f"User {user_id} not found")
 
     async def update_password_policy(self, changes: Mapping[str, JsonValue]) -> PasswordPolicy:
         """Merge into the policy alone. Raises `Invalid` naming its field."""

@@ -16,6 +16,7 @@ from conclave.events import EventLog
 from conclave.mailbox import Mailbox
 from conclave.ports.agents import AgentRecord
 from conclave.ports.threads import TaskThreads
+from conclave.ports.tools import ApprovalDesk
 from conclave.tasks.dead_letter_repository import DeadLetterRepository
 from conclave.tasks.hot_path import TaskHotPath
 from conclave.tasks.rendering import (
@@ -68,7 +69,8 @@ class TaskEndings:
         self._letters = DeadLetterRepository()
         self._hot = TaskHotPath()
         self.agents: AgentRecord | None = None
-        """Set by the composition root."""
+        self.approvals: ApprovalDesk | None = None
+        """Both set by the composition root."""
 
     async def hold(self, tx: Transaction, task_id: int) -> Task | None:
         """Lock a task, its thread first, and return it as it is now."""
@@ -94,6 +96,8 @@ class TaskEndings:
         ended = await self._hot.complete(tx, conversation_id, attempt, result, tokens)
         if ended is None:
             return []
+        if self.approvals is not None:
+            await self.approvals.cancel_of(tx, task_id=ended.id)
         await self._wakes.soon(tx)
         if self.agents is not None and ended.agent_id is not None:
             await self.agents.task_ended(tx, ended.agent_id, completed=True, seconds=ended.seconds)
@@ -260,6 +264,8 @@ class TaskEndings:
                 **values,
             },
         )
+        if self.approvals is not None:
+            await self.approvals.cancel_of(tx, task_id=task.id)
         waiter = await self._tasks.waiter(tx, task.id)
         if waiter is not None:
             await self._mailbox.owe(tx, *waiter)

@@ -178,7 +178,7 @@ class ApprovalDesk:
         while True:
             match (await self._line(_QUESTION)).strip():
                 case "y":
-                    return await self._send(approval, True)
+                    return await self._send(approval, True, arguments=approval.edited)
                 case "n":
                     reason = (await self._line("why not (may be empty): ")).strip()
                     return await self._send(approval, False, reason=reason or None)
@@ -247,10 +247,12 @@ class ApprovalDesk:
             self._screen.show(Note(_fate(decided)))
         except ServerRefused as error:
             self._has_failed = True
-            if error.answered != 409:
-                self._screen.show(Problem(f"{approval.id}: {error.message}"))
-                return
-            self._screen.show(Problem(_fate(await self._client.approval(approval.id))))
+            if error.answered == 409:
+                now = await self._client.approval(approval.id)
+                if now.status != "pending":
+                    self._screen.show(Problem(_fate(now)))
+                    return
+            self._screen.show(Problem(f"{approval.id}: {error.message}"))
 
     def _list(self, waiting: Sequence[Waiting]) -> None:
         if not waiting:
@@ -259,12 +261,13 @@ class ApprovalDesk:
             self._screen.show(Note(_row(approval, datetime.now(UTC))))
 
     def _show(self, approval: Waiting, *, whole: bool = False) -> None:
-        lines = [
-            f"[{approval.id}] {revealed(approval.action)} ({one_line(approval.risk_level, 20)})"
-        ]
+        about = ", ".join(filter(None, (one_line(approval.risk_level, 20), approval.progress)))
+        lines = [f"[{approval.id}] {revealed(approval.action)} ({about})"]
         if approval.description:
             lines.append(f"  {revealed(approval.description)}")
         arguments = approval.arguments
+        if approval.edited is not None and approval.status == "pending":
+            lines.append("  edited by somebody who said yes:")
         if arguments is not None:
             lines.append(arguments_text(arguments))
         elif approval.details:
@@ -311,11 +314,14 @@ def _row(approval: Waiting, now: datetime) -> str:
         left = f"expires in {_span((approval.expires_at - now).total_seconds())}"
     age = _span((now - approval.requested_at).total_seconds())
     risk, action = one_line(approval.risk_level, 10), one_line(approval.action, 60)
-    return f"{approval.id:>6}  {age:>5} old  {risk:<8}  {action:<32}  {who:<20}  {left}".rstrip()
+    row = f"{approval.id:>6}  {age:>5} old  {risk:<8}  {action:<32}  {who:<20}  {left}".rstrip()
+    return f"{row}  {approval.progress}".rstrip()
 
 
 def _fate(approval: Waiting) -> str:
-    """Say how it was decided, by whom and when."""
+    """Say how it was decided, by whom and when, or how many have said yes so far."""
+    if approval.status == "pending":
+        return f"{approval.id}: {approval.progress or 0} said yes, it waits for more"
     parts = [f"{approval.id}: {one_line(approval.status, 20)}"]
     if approval.decided_by is not None:
         parts.append(f"by user {approval.decided_by}")

@@ -85,6 +85,7 @@ class Session:
             "user.message": self._on_user_message,
             "session.cancelled": self._on_cancelled,
             "agent.tool_decided": self._on_tool_decided,
+            "agent.tool_voted": self._on_tool_voted,
             "agent.tool_request": self._on_tool_request,
             "agent.tool_started": self._on_tool_started,
             "agent.tool_result": self._on_tool_result,
@@ -291,6 +292,11 @@ class Session:
     def _on_tool_decided(self, frame: Frame) -> list[Action]:
         return self._verdicts.on_settled([frame.text("tool_use_id")])
 
+    def _on_tool_voted(self, frame: Frame) -> list[Action]:
+        count, required = frame.data.get("approvals_count"), frame.data.get("required_approvals")
+        self._verdicts.on_taken(frame.text("tool_use_id"))
+        return [Note(f"{count} of {required} said yes; the call waits for more.")]
+
     def _on_tool_request(self, frame: Frame) -> list[Action]:
         self._is_running = True
         return [*self._end_step(), *self._verdicts.on_request(frame.calls())]
@@ -343,7 +349,9 @@ class Session:
         if self._once:
             return [problem, Leave(1)]  # what was said is not taken: no answer will come of it
         call_id = frame.text("tool_use_id")
-        if call_id and frame.text("code") != "not_found":
+        if frame.text("code") == "already_voted":
+            self._verdicts.on_taken(call_id)
+        elif call_id and frame.text("code") != "not_found":
             self._verdicts.on_refused(call_id)
         elif not call_id:
             self._forget_refused()

@@ -26,6 +26,7 @@ _TOLD_ONCE = frozenset(
         "agent.error",
         "agent.text_delta",
         "agent.tool_decided",
+        "agent.tool_voted",
         "pong",
         "session.cancelled",
         "session.ready",

@@ -87,6 +87,10 @@ class Verdicts:
                 actions.append(Note("It was decided elsewhere meanwhile."))
         return actions
 
+    def on_taken(self, call_id: str) -> None:
+        """Do not say it again: it counts, though others have to agree before it is decided."""
+        self._decided.pop(call_id, None)
+
     def on_refused(self, call_id: str) -> None:
         """Ask again: the server did not take what was said to this call."""
         call, _ = self._decided.pop(call_id, (None, None))

@@ -142,9 +142,24 @@ class Waiting(Shape):
     decided_at: datetime | None = None
     decision_note: str | None = None
     rejection_reason: str | None = None
+    required_approvals: int = 1
+    approvals_count: int = 0
+    edited: dict[str, JsonValue] | None = Field(default=None, validation_alias="arguments")
+    """By somebody who said yes to these: whoever says yes now has to name them too."""
+
+    @property
+    def progress(self) -> str:
+        """How many have said yes, empty where one is enough."""
+        if self.required_approvals < 2:
+            return ""
+        return f"{self.approvals_count} of {self.required_approvals}"
 
     @property
     def arguments(self) -> dict[str, JsonValue] | None:
-        """The tool's arguments, None where no tool call waits."""
+        """What would run, None where there is nothing to edit."""
+        if self.edited is not None:
+            return self.edited
+        if self.type == "budget_increase" and "to_usd" in self.details:
+            return {"to_usd": self.details["to_usd"]}
         value = self.details.get("tool_args")
         return value if isinstance(value, dict) else None

@@ -17,7 +17,7 @@ from conclave.tools.ledger import OpenedExecution
 from conclave.tools.permissions import PermissionService
 from conclave.tools.repository import JudgedCall, Surroundings, ToolRepository
 from conclave.tools.telling import asked_event, denied_event, result_event
-from schema.domain.approvals import ApprovalRequest, RiskLevel
+from schema.domain.approvals import TOOL_CALL, ApprovalRequest, RiskLevel
 from schema.domain.events import EventDraft
 from schema.domain.llm import ToolCall, ToolSpec
 from schema.domain.permissions import Permissions
@@ -91,6 +91,7 @@ class ToolDeskService:
 
     async def cancel_open(self, tx: Transaction, conversation_id: int, reason: str) -> None:
         """Close what is not over; a call that runs just now may have had its effect."""
+        await self._approvals.cancel_of(tx, conversation_id=conversation_id)
         for execution in await self._ledger.open_of(tx, conversation_id):
             ran = execution.status is ExecutionStatus.RUNNING and execution.effect is Effect.ONCE
             note = " It had been started: whether it took effect is not known." if ran else ""
@@ -141,7 +142,7 @@ class ToolDeskService:
         approval = await self._approvals.request(
             tx,
             ApprovalRequest(
-                type="tool_call",
+                type=TOOL_CALL,
                 action=f"execute_tool:{line.tool_name}",
                 description=f"{asker.agent_name} wants to use {line.tool_name}",
                 risk_level=_risk(tool),

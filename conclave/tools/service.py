@@ -25,7 +25,7 @@ from conclave.tools.handoffs import Handoffs
 from conclave.tools.ledger import OpenedExecution, ToolLedger
 from conclave.tools.permissions import PermissionService
 from conclave.tools.repository import ToolRepository
-from schema.domain.approvals import Approval, ApprovalStatus
+from schema.domain.approvals import Approval, ApprovalRequest, ApprovalStatus
 from schema.domain.base import Shape
 from schema.domain.tools import (
     FINAL,
@@ -208,6 +208,10 @@ class ToolService:
             opened = await self._ledger.opened(tx, execution_id, lock=True)
             if opened is not None and opened.execution.attempt == started.attempt:
                 await self._ledger.refuse(tx, opened, ExecutionStatus.CANCELLED, note)
+
+    async def asked(self, tx: Transaction, wanted: ApprovalRequest) -> ApprovalRequest:
+        """Take any: one that a program asks for belongs to no call of the ledger."""
+        return wanted
 
     async def check_arguments(
         self, tx: Transaction, approval: Approval, arguments: Mapping[str, JsonValue]

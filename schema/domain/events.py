@@ -41,6 +41,8 @@ class EventType(StrEnum):
     TOOL_RESULT = "conversation.tool_result"
     TOOL_DENIED = "conversation.tool_denied"
     APPROVAL_REQUESTED = "approval.requested"
+    APPROVAL_VOTED = "approval.voted"
+    APPROVAL_ESCALATED = "approval.escalated"
     APPROVAL_DECIDED = "approval.decided"
     SECRET_EXPIRING = "secret.expiring"
     AGENT_STATUS = "agent.status"

@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from pydantic import Field
 
+from schema.domain.approvals import MOST_APPROVALS, ApproverRole, Approvers
 from schema.domain.base import Shape
 from schema.domain.identity import Role
 
@@ -67,10 +68,14 @@ class RegistrationPolicy(Shape):
 
 
 class ApprovalPolicy(Shape):
-    """How approvals are decided."""
+    """How approvals are decided. `required_approvals` is what critical ones need at least."""
 
     four_eyes: bool = False
     default_expiry_seconds: int = Field(default=86400, ge=60, le=604_800)
+    required_approvals: int = Field(default=1, ge=1, le=MOST_APPROVALS)
+    escalate_after_seconds: int = Field(default=0, ge=0, le=604_800)
+    """0: never, where whoever asks says nothing."""
+    escalate_to: Approvers = ApproverRole.ADMINS
 
 
 class WebhookPolicy(Shape):

@@ -19,10 +19,12 @@ class ApprovalInput(BaseModel):
 
 
 class ApprovalResult(BaseModel):
-    """How it ended."""
+    """How it stands, or how it ended."""
 
     approval_id: int
     status: ApprovalStatus
+    escalates_at: datetime | None = None
+    """When to look again, so that a second group is asked; None where none is, or it was."""
 
 
 class DecideInput(BaseModel):
@@ -40,7 +42,7 @@ class DecisionSignal(BaseModel):
 
 
 class LookAtApproval(BaseModel):
-    """Read, and expire where it is time."""
+    """Read, and expire or escalate where it is time."""
 
     approval_id: int
     cancel: bool = False

@@ -9,6 +9,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    SmallInteger,
     String,
     Text,
     UniqueConstraint,
@@ -101,5 +102,28 @@ class ApprovalRow(Base):
     decision_note: Mapped[str | None] = mapped_column(Text)
     rejection_reason: Mapped[str | None] = mapped_column(Text)
     arguments: Mapped[dict[str, JsonValue] | None] = mapped_column(JSONB(none_as_null=True))
+    approvers: Mapped[JsonValue] = mapped_column(
+        JSONB, server_default=text("'\"operators\"'"), nullable=False
+    )
+    required_approvals: Mapped[int] = mapped_column(SmallInteger, server_default="1")
+    approvals_count: Mapped[int] = mapped_column(SmallInteger, server_default="0")
+    four_eyes: Mapped[bool] = mapped_column(Boolean, server_default="false")
+    escalate_to: Mapped[JsonValue | None] = mapped_column(JSONB(none_as_null=True))
+    escalates_at: Mapped[Instant | None]
+    escalated_at: Mapped[Instant | None]
     created_at: Mapped[CreatedAt]
     updated_at: Mapped[CreatedAt]
+
+
+class ApprovalVoteRow(Base):
+    """What one person said about an approval. An edit removes the votes before it."""
+
+    __tablename__ = "approval_votes"
+    __table_args__ = (UniqueConstraint("approval_id", "user_id"),)
+
+    id: Mapped[Id]
+    approval_id: Mapped[Ref] = mapped_column(ForeignKey("approvals.id"))
+    user_id: Mapped[int] = mapped_column(BigInteger)
+    approve: Mapped[bool]
+    note: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[CreatedAt]

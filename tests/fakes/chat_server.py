@@ -200,6 +200,17 @@ class ChatServer:
             return self._on_approvals(request, body)
         return web.json_response({"detail": f"No {request.path} here"}, status=404)
 
+    def _on_vote(self, found: dict[str, Any], body: dict[str, Any]) -> web.Response:
+        """Take a yes of several; each is another person's, unless `has_voted` says otherwise."""
+        if found.get("has_voted"):
+            return web.json_response({"detail": "one vote a person"}, status=409)
+        if body.get("arguments") != found["arguments"]:
+            return web.json_response({"detail": "they were edited"}, status=409)
+        found["approvals_count"] += 1
+        if found["approvals_count"] >= found["required_approvals"]:
+            found["status"] = "approved"
+        return web.json_response(found)
+
     def _on_approvals(self, request: web.Request, body: Any) -> web.Response:
         parts = request.path.split("/")[4:]
         if not parts:
@@ -212,6 +223,8 @@ class ChatServer:
         if request.method == "POST":
             if found["status"] != "pending":
                 return web.json_response({"detail": "decided already"}, status=409)
+            if parts[1] == "approve" and "required_approvals" in found:
+                return self._on_vote(found, body or {})
             found["status"] = "approved" if parts[1] == "approve" else "rejected"
             found["rejection_reason"] = (body or {}).get("reason")
             found["decision_note"] = (body or {}).get("note")

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from conclave.approvals.commands import Decide
-from schema.domain.approvals import ApprovalRequest
+from schema.domain.approvals import ApprovalRequest, ApproverRole
 from schema.domain.conversations import Conversation
-from schema.domain.identity import LOCAL_PRINCIPAL
+from schema.domain.events import EventType
+from schema.domain.identity import LOCAL_PRINCIPAL, Principal, PrincipalKind, Role
 from schema.domain.permissions import PermissionMode
 from schema.payloads import names
 from tests.fakes.model_server import Reply
@@ -117,6 +118,24 @@ async def approval_woken(stack: Stack, tools: TestTools) -> list[str]:
     return [await _over(stack, approval.id)]
 
 
+async def approval_escalated(stack: Stack, tools: TestTools) -> list[str]:
+    """Two have to agree: one at once, one of the second group that its first timer lets in."""
+    asked = ApprovalRequest(
+        type="deploy",
+        action="deploy",
+        expires_in_seconds=3600,
+        required_approvals=2,
+        escalate_after_seconds=2,
+        escalate_to=ApproverRole.ADMINS,
+    )
+    approval = await stack.core.approvals.create(asked)
+    await approval_runs(stack.client, approval.id)
+    await stack.core.approvals.decide(approval.id, Decide(approve=True), _person(1))
+    await until(lambda: _is_escalated(stack, approval.id), timeout=30, what="the escalation")
+    await stack.core.approvals.decide(approval.id, Decide(approve=True), _person(2))
+    return [await _over(stack, approval.id)]
+
+
 SCENES: tuple[Scene, ...] = (
     tools_side_by_side,
     tools_quick,
@@ -127,7 +146,20 @@ SCENES: tuple[Scene, ...] = (
     tools_waiting,
     approval_expired,
     approval_woken,
+    approval_escalated,
 )
+
+
+def _person(user_id: int) -> Principal:
+    return Principal(kind=PrincipalKind.USER, id=user_id, user_id=user_id, role=Role.ADMIN)
+
+
+async def _is_escalated(stack: Stack, approval_id: int) -> bool:
+    """Whether the workflow had the record escalate: reading it through the service would too."""
+    stream = f"approval-{approval_id}"
+    async with stack.core.db.transaction() as tx:
+        events = await stack.core.events.of_stream(tx, stream, after_seq=0)
+    return any(event.type is EventType.APPROVAL_ESCALATED for event in events)
 
 
 async def _chat(

@@ -167,3 +167,41 @@ async def test_help_shows_no_token():
     result = await run_conclave("approve", "--help", CONCLAVE_TOKEN=TOKEN)
     assert result.returncode == 0
     assert TOKEN not in result.stdout
+
+
+def of_several(count: int = 0, required: int = 2, **fields: object) -> dict[str, object]:
+    several = {"required_approvals": required, "approvals_count": count, "arguments": None}
+    return approval(7, **{**several, **fields})
+
+
+async def test_a_vote_that_does_not_decide_says_how_many_there_are():
+    async with running_chat_server(approvals=[of_several()]) as fake:
+        listed = await approve(fake)
+        assert listed.stdout.rstrip().endswith("expires in 23 h  0 of 2")
+        first, second = await approve(fake, "7", "--yes"), await approve(fake, "7", "--yes")
+    assert (first.returncode, second.returncode) == (0, 0)
+    assert first.stdout == "7: 1 of 2 said yes, it waits for more\n"
+    assert second.stdout.startswith("7: approved")
+
+
+async def test_a_second_vote_of_the_same_person_is_told_of():
+    async with running_chat_server(approvals=[of_several(1, has_voted=True)]) as fake:
+        result = await approve(fake, "7", "--yes")
+    assert result.returncode == 1
+    assert result.stdout == "7: one vote a person\n"
+
+
+async def test_a_yes_names_the_edited_arguments_that_were_shown():
+    edited = {"command": "ls /tmp"}
+    async with running_chat_server(approvals=[of_several(1, arguments=edited)]) as fake:
+        unseen = await approve(fake, "7", "--yes")
+        assert (unseen.returncode, unseen.stdout) == (1, "7: they were edited\n")
+        async with at_a_terminal("approve", NO_COLOR="1", **settings(fake)) as terminal:
+            await terminal.shows("(high, 1 of 2)")
+            await terminal.shows("edited by somebody who said yes:")
+            await terminal.shows('command: "ls /tmp"')
+            await terminal.shows("approve?")
+            terminal.type("y\n")
+            await terminal.shows("7: approved")
+            assert await terminal.ends() == 0
+        assert decisions(fake)[-1] == ("/api/v1/approvals/7/approve", {"arguments": edited})

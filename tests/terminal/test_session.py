@@ -192,6 +192,20 @@ def test_a_verdict_that_was_not_taken_is_asked_for_again(running: Session):
     assert running.prompt.startswith("[1] ")
 
 
+@pytest.mark.parametrize("said", ["agent.tool_voted", "agent.error"])
+def test_a_yes_that_was_counted_is_neither_asked_for_nor_said_again(running: Session, said: str):
+    feed(running, asked(call("c1")))
+    running.on_entry("y")
+    told = {"code": "already_voted", "message": "1 of 2", "tool_use_id": "c1"}
+    counted = {"approvals_count": 1, "required_approvals": 2}
+    actions = feed(running, frame(said, **told, **counted))
+    assert "1 of 2" in notes(actions)
+    assert running.prompt == ""
+    running.on_lost("cut")
+    again = sent(feed(running, ready("waiting_approval", call("c1"))))
+    assert "tool_approval" not in [message["type"] for message in again]
+
+
 def test_verdicts_and_messages_that_got_lost_are_said_again(running: Session):
     [message] = sent(running.on_entry("and then this"))
     feed(running, asked(call("c1"), call("c2")))

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import text, update
 from temporalio.service import RPCError, RPCStatusCode
 
 from conclave.approvals.commands import Decide
 from conclave.approvals.errors import ApprovalNotPending
 from schema.domain.approvals import Approval, ApprovalStatus
-from schema.domain.identity import LOCAL_PRINCIPAL
+from schema.domain.identity import LOCAL_PRINCIPAL, Principal, PrincipalKind, Role
 from schema.domain.permissions import PermissionMode
 from schema.payloads import names
+from schema.tables.tools import ApprovalRow
 from tests.conftest import Apart
 from tests.fakes.model_server import Received, Reply
 from tests.fakes.toolbox import TestTools
@@ -148,6 +150,49 @@ async def test_signals_alone_decide_once(stack: Stack, tools: TestTools):
     decided = await check(stack, tools, approval, [])
     assert decided.decided_by_key == "temporal"
     assert len(tools.lines()) == (decided.status is ApprovalStatus.APPROVED)
+
+
+def person(user_id: int) -> Principal:
+    return Principal(kind=PrincipalKind.USER, id=user_id, user_id=user_id, role=Role.ADMIN)
+
+
+async def needs(stack: Stack, approval: Approval, people: int) -> None:
+    async with stack.core.db.transaction() as tx:
+        wanted = update(ApprovalRow).where(ApprovalRow.id == approval.id)
+        await tx.conn.execute(wanted.values(required_approvals=people))
+
+
+async def test_where_several_have_to_agree_signals_count_for_nothing(
+    stack: Stack, tools: TestTools
+):
+    [approval] = await waiting(stack, tools)
+    await needs(stack, approval, 2)
+    for name in (names.APPROVE_SIGNAL, names.REJECT_SIGNAL):
+        await signal(stack, approval, name)
+    yes = Decide(approve=True)
+    first = await stack.core.approvals.decide(approval.id, yes, person(1))
+    assert (first.status, first.approvals_count) == (ApprovalStatus.PENDING, 1)
+    votes = [stack.core.approvals.decide(approval.id, yes, person(n)) for n in (2, 3, 4)]
+    answers = await asyncio.gather(*votes, return_exceptions=True)
+    won = [one for one in answers if isinstance(one, Approval)]
+    lost = [str(one.details["status"]) for one in answers if isinstance(one, ApprovalNotPending)]
+    assert (len(won), len(lost)) == (1, 2)
+    decided = await check(stack, tools, approval, [*won, *lost])
+    assert (decided.status, decided.approvals_count) == (ApprovalStatus.APPROVED, 2)
+    assert tools.lines() == ["line 0"]
+
+
+async def test_a_chat_that_ends_takes_what_waits_along_at_once(stack: Stack, tools: TestTools):
+    approvals = await waiting(stack, tools, 2)
+    chat_id = approvals[0].conversation_id
+    assert chat_id is not None
+    await stack.core.conversations.end(chat_id, LOCAL_PRINCIPAL)
+    for approval in approvals:
+        assert await decide(stack, approval, approve=True) == "cancelled"
+        workflow_id = names.approval_workflow_id(approval.id)
+        await until(partial(is_over, stack.client, workflow_id), timeout=20, what=workflow_id)
+        assert await written(stack, approval) == (1, 0)
+    assert tools.lines() == []
 
 
 async def test_several_that_wait_at_once_are_decided_apart(stack: Stack, tools: TestTools):

@@ -43,11 +43,13 @@ class Record:
     environment: WorkflowEnvironment
     status: ApprovalStatus = PENDING
     expires_at: datetime | None = None
+    escalates_at: datetime | None = None
     clock_is_behind: timedelta = timedelta(0)
     takes_signals: bool = True
     looks: list[datetime] = field(default_factory=list[datetime])
     decisions: list[bool] = field(default_factory=list[bool])
     expiries: int = 0
+    escalations: list[datetime] = field(default_factory=list[datetime])
 
     @activity.defn(name=names.LOOK_AT_APPROVAL_ACTIVITY)
     async def look(self, asked: LookAtApproval) -> ApprovalResult:
@@ -59,7 +61,21 @@ class Record:
             self.status = ApprovalStatus.CANCELLED
         elif self.status is PENDING and now - self.clock_is_behind >= self.expires_at:
             self.status, self.expiries = EXPIRED, self.expiries + 1
-        return ApprovalResult(approval_id=asked.approval_id, status=self.status)
+        elif self._is_to_escalate(now):
+            self.escalations.append(now)
+        return self._result(asked.approval_id)
+
+    def _is_to_escalate(self, now: datetime) -> bool:
+        due = self.escalates_at is not None and now - self.clock_is_behind >= self.escalates_at
+        return self.status is PENDING and due and not self.escalations
+
+    def _result(self, approval_id: int) -> ApprovalResult:
+        waits = self.status is PENDING and not self.escalations
+        return ApprovalResult(
+            approval_id=approval_id,
+            status=self.status,
+            escalates_at=self.escalates_at if waits else None,
+        )
 
     @activity.defn(name=names.DECIDE_APPROVAL_ACTIVITY)
     async def decide(self, asked: DecideInput) -> ApprovalResult:
@@ -67,7 +83,7 @@ class Record:
         self.decisions.append(asked.approve)
         if self.takes_signals and self.status is PENDING:
             self.status = ApprovalStatus.APPROVED if asked.approve else ApprovalStatus.REJECTED
-        return ApprovalResult(approval_id=asked.approval_id, status=self.status)
+        return self._result(asked.approval_id)
 
 
 @pytest.fixture(scope="module")
@@ -86,10 +102,14 @@ def record(environment: WorkflowEnvironment) -> Record:
 
 
 @asynccontextmanager
-async def asked_for(record: Record, *signals: str) -> AsyncGenerator[Handle]:
+async def asked_for(
+    record: Record, *signals: str, escalates_after: timedelta | None = None
+) -> AsyncGenerator[Handle]:
     """Start an approval that expires in a day, its signals there before any worker is."""
     environment, queue = record.environment, uuid.uuid4().hex
-    record.expires_at = await environment.get_current_time() + DAY
+    now = await environment.get_current_time()
+    record.expires_at = now + DAY
+    record.escalates_at = None if escalates_after is None else now + escalates_after
     asked = ApprovalInput(approval_id=9, expires_at=record.expires_at, action="send")
     handle: Handle = await environment.client.start_workflow(
         names.APPROVAL_WORKFLOW,
@@ -209,3 +229,72 @@ async def test_a_cancel_cancels_it_in_the_record(record: Record):
         with pytest.raises(WorkflowFailureError):
             await handle.result()
     assert record.status is ApprovalStatus.CANCELLED
+
+
+HOUR = timedelta(hours=1)
+
+
+def late(record: Record) -> timedelta:
+    """Return how long after its time the one escalation came."""
+    [at] = record.escalations
+    assert record.escalates_at is not None
+    return at - record.escalates_at
+
+
+async def test_it_escalates_once_at_its_time_and_expires_at_its_own(record: Record):
+    async with asked_for(record, escalates_after=HOUR) as handle:
+        assert (await handle.result()).status is EXPIRED
+    assert timedelta(0) <= late(record) < timedelta(seconds=10)
+    assert timedelta(seconds=-10) < left(record) <= timedelta(0)
+    # At the start, at the escalation and at the end: nothing polls in between.
+    assert len(record.looks) == 3
+
+
+async def test_a_decision_before_it_stops_the_escalation(record: Record):
+    async with asked_for(record, escalates_after=HOUR) as handle:
+        await record.environment.sleep(timedelta(minutes=59))
+        await handle.signal(names.APPROVE_SIGNAL)
+        assert (await handle.result()).status is ApprovalStatus.APPROVED
+    await record.environment.sleep(HOUR)
+    assert record.escalations == []
+
+
+async def test_a_decision_after_it_counts(record: Record):
+    async with asked_for(record, escalates_after=HOUR) as handle:
+        await record.environment.sleep(2 * HOUR)
+        assert len(record.escalations) == 1
+        record.status = ApprovalStatus.APPROVED
+        await handle.signal(names.WAKE_SIGNAL)
+        assert (await handle.result()).status is ApprovalStatus.APPROVED
+    assert len(record.escalations) == 1
+
+
+async def test_an_expiry_before_it_wins(record: Record):
+    async with asked_for(record, escalates_after=2 * DAY) as handle:
+        assert (await handle.result()).status is EXPIRED
+    assert record.escalations == []
+    assert len(record.looks) == 2
+
+
+async def test_votes_that_do_not_decide_do_not_put_it_off(record: Record):
+    record.takes_signals = False
+    async with asked_for(record, escalates_after=HOUR) as handle:
+        for _ in range(3):
+            await record.environment.sleep(timedelta(minutes=15))
+            await handle.signal(names.APPROVE_SIGNAL)
+        assert (await handle.result()).status is EXPIRED
+    assert timedelta(0) <= late(record) < timedelta(seconds=10)
+
+
+async def test_a_record_whose_clock_is_behind_escalates_when_it_agrees(record: Record):
+    record.clock_is_behind = timedelta(seconds=30)
+    async with asked_for(record, escalates_after=HOUR) as handle:
+        assert (await handle.result()).status is EXPIRED
+    assert timedelta(seconds=30) <= late(record) < timedelta(seconds=45)
+
+
+async def test_a_signal_before_the_first_look_does_not_lose_the_escalation(record: Record):
+    record.takes_signals = False
+    async with asked_for(record, names.APPROVE_SIGNAL, escalates_after=HOUR) as handle:
+        assert (await handle.result()).status is EXPIRED
+    assert timedelta(0) <= late(record) < timedelta(seconds=10)

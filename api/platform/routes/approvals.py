@@ -29,7 +29,8 @@ router = CheckedRouter(prefix="/api/v1/approvals", tags=["Approvals"])
     responses=documented(400, 401, 403, 404, 413, 422, 429, 503),
 )
 async def create_approval(core: CoreDep, principal: PrincipalDep, body: ApprovalIn) -> ApprovalOut:
-    """It is pending until somebody decides, or its time is over."""
+    """It is pending until enough of its approvers have said yes or one of them no, or its time is
+    over. Critical ones need as many as the security settings say, at least."""
     return ApprovalOut.from_domain(await core.approvals.create(body.to_command(principal)))
 
 
@@ -65,7 +66,9 @@ async def get_approval(core: CoreDep, principal: PrincipalDep, approval_id: Path
 async def approve(
     core: CoreDep, principal: PrincipalDep, approval_id: PathId, body: ApproveIn | None = None
 ) -> ApprovalOut:
-    """What runs is what was recorded, or `arguments` in its place. Critical ones need an admin."""
+    """What runs is what was recorded, or `arguments` in its place. Critical ones need an admin.
+    It stays pending until `required_approvals` people have said yes to the same arguments; others
+    make the yeses before void."""
     command = (body or ApproveIn()).to_command()
     return ApprovalOut.from_domain(await core.approvals.decide(approval_id, command, principal))
 
@@ -78,6 +81,6 @@ async def approve(
 async def reject(
     core: CoreDep, principal: PrincipalDep, approval_id: PathId, body: RejectIn | None = None
 ) -> ApprovalOut:
-    """Nothing runs; whoever asked is told the reason."""
+    """One no is enough. Nothing runs; whoever asked is told the reason."""
     command = (body or RejectIn()).to_command()
     return ApprovalOut.from_domain(await core.approvals.decide(approval_id, command, principal))

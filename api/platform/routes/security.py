@@ -24,7 +24,7 @@ async def get_security(core: CoreDep) -> SecurityOut:
 @router.put(
     "",
     summary="Update the security settings",
-    responses=documented(400, 401, 403, 413, 422, 503),
+    responses=documented(400, 401, 403, 404, 413, 422, 503),
 )
 async def update_security(core: CoreDep, body: SecurityPatch) -> SecurityOut:
     """Merged deeply: what is left out stays. Holds everywhere within a second."""

@@ -8,10 +8,20 @@ from pydantic import AliasChoices, BaseModel, Field, JsonValue, StringConstraint
 
 from api.platform.schemas.fields import Id, Timestamp
 from conclave.approvals.commands import ApprovalFilter, Decide
-from schema.domain.approvals import Approval, ApprovalRequest, ApprovalStatus, RiskLevel
+from schema.domain.approvals import (
+    MOST_APPROVALS,
+    Approval,
+    ApprovalRequest,
+    ApprovalStatus,
+    ApproverRole,
+    RiskLevel,
+)
 from schema.domain.identity import Principal, PrincipalKind
 
 _Text = Annotated[str, StringConstraints(max_length=100_000)]
+_Ids = Annotated[list[Id], Field(min_length=1, max_length=100)]
+_Group: TypeAlias = ApproverRole | _Ids
+_Seconds = Annotated[int, Field(ge=60, le=604_800)]
 StatusFilter: TypeAlias = Literal["pending", "approved", "rejected", "expired", "cancelled", "all"]
 
 
@@ -31,7 +41,15 @@ class ApprovalIn(BaseModel):
     agent_id: Id | None = None
     details: dict[str, JsonValue] = {}
     risk_level: RiskLevel = RiskLevel.MEDIUM
-    expires_in_seconds: Annotated[int, Field(ge=60, le=604_800)] | None = None
+    expires_in_seconds: _Seconds | None = None
+    approvers: Annotated[
+        _Group,
+        Field(description="Who may decide: operators (administrators too), admins, or user ids"),
+    ] = ApproverRole.OPERATORS
+    required_approvals: Annotated[int, Field(ge=1, le=MOST_APPROVALS)] = 1
+    four_eyes: bool = False
+    escalate_after_seconds: _Seconds | None = None
+    escalate_to: _Group | None = None
 
     def to_command(self, principal: Principal) -> ApprovalRequest:
         """Return it in the core's words; whoever asks is noted."""
@@ -85,6 +103,22 @@ class RejectIn(BaseModel):
         return Decide(approve=False, reason=self.reason)
 
 
+class VoteOut(BaseModel):
+    """What one person said."""
+
+    user_id: int
+    approve: bool
+    note: str | None
+    at: Timestamp
+
+
+class EscalationOut(BaseModel):
+    """A second group, and from when on it may decide as well."""
+
+    to: ApproverRole | list[int]
+    at: Timestamp
+
+
 class ApprovalOut(BaseModel):
     """An approval, pending or decided."""
 
@@ -106,10 +140,23 @@ class ApprovalOut(BaseModel):
     decided_at: Timestamp | None
     decision_note: str | None
     rejection_reason: str | None
+    arguments: dict[str, JsonValue] | None
+    """Edited ones: what runs, or what those who have voted approve of."""
+    approvers: ApproverRole | list[int]
+    required_approvals: int
+    approvals_count: int
+    votes: list[VoteOut]
+    four_eyes: bool
+    escalation: EscalationOut | None
+    escalated_at: Timestamp | None
     created_at: Timestamp
     updated_at: Timestamp
 
     @classmethod
     def from_domain(cls, approval: Approval) -> ApprovalOut:
         """Return an approval in this dialect's shape."""
-        return cls.model_validate(approval.model_dump())
+        return cls.model_validate({**approval.model_dump(), "escalation": _escalation(approval)})
+
+
+def _escalation(approval: Approval) -> dict[str, object] | None:
+    return None if approval.escalation is None else approval.escalation.model_dump()

@@ -170,6 +170,15 @@ class ApprovalsPatch(_Patch):
 
     four_eyes: bool | None = None
     default_expiry_seconds: int | None = Field(default=None, description="60 to 604800")
+    required_approvals: int | None = Field(
+        default=None, description="1 to 10: what critical ones need at least"
+    )
+    escalate_after_seconds: int | None = Field(
+        default=None, description="0 to 604800; 0 is never, where whoever asks says nothing"
+    )
+    escalate_to: JsonValue = Field(
+        default=None, description="operators, admins, or a list of users' ids"
+    )
 
 
 class WebhooksPatch(_Patch):

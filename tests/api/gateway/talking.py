@@ -61,7 +61,7 @@ class Talk:
     def durable(self) -> list[Frame]:
         """What is stored: each the first of its seq but for what goes before it."""
         passing = {"agent.text_delta", "agent.error", "pong", "session.ready"}
-        passing |= {"agent.tool_decided", "session.cancelled"}
+        passing |= {"agent.tool_decided", "agent.tool_voted", "session.cancelled"}
         return [frame for frame in self.frames if frame["type"] not in passing]
 
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from contextlib import suppress
 from typing import Any
 from uuid import uuid4
 
 import pytest
+from sqlalchemy import select, update
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from schema.domain.permissions import PermissionMode
+from schema.tables.conversations import ConversationRow
+from schema.tables.tools import ApprovalRow, ToolGrantRow
 from tests.api.gateway.talking import Gateway, Talk, calls
 from tests.fakes.callers import token_of
 from tests.fakes.model_server import Failure, Reply
@@ -186,6 +190,64 @@ async def test_of_many_deciders_one_counts_and_the_others_are_told(
         assert told == {decided["status"]}
         assert not talk.of("agent.error")
     assert [f for f in one.durable] == [f for f in two.durable]
+
+
+async def test_where_several_have_to_agree_each_yes_is_told(gateway: Gateway, tools: TestTools):
+    await gateway.mode(PermissionMode.INTERACTIVE)
+    chat = await gateway.chat("operator")
+    gateway.script(calls(("look", "x")), Reply(text="done"))
+    async with gateway.talk(chat, "operator") as owner, gateway.talk(chat) as admin:
+        await owner.say("user_message", content="go")
+        await asyncio.gather(*(one.until("agent.tool_request") for one in (owner, admin)))
+        async with gateway.live.core.db.transaction() as tx:
+            wanted = update(ApprovalRow).where(ApprovalRow.status == "pending")
+            await tx.conn.execute(wanted.values(required_approvals=2))
+        await owner.say("tool_approval", verdicts={"call_1": "allow_always"})
+        told = [(await one.until("agent.tool_voted"))["data"] for one in (owner, admin)]
+        assert told == [
+            {
+                "tool_use_id": "call_1", "approvals_count": 1, "required_approvals": 2,
+                "arguments": None,
+            }
+        ] * 2  # fmt: skip
+        await owner.say("tool_approval", verdicts={"call_1": "deny"})
+        error = (await owner.until("agent.error"))["data"]
+        assert (error["code"], error["tool_use_id"]) == ("already_voted", "call_1")
+        assert not tools.calls
+        assert not owner.of("agent.tool_decided")
+        await admin.say("tool_approval", verdicts={"call_1": "allow_always"})
+        await asyncio.gather(*(one.until("agent.turn_complete") for one in (owner, admin)))
+        await asyncio.gather(owner.silence(), admin.silence())
+    for talk in (owner, admin):
+        [decided] = talk.of("agent.tool_decided")
+        assert decided["data"] == {"tool_use_id": "call_1", "status": "approved"}
+    assert [name for name, _ in tools.calls] == ["look"]
+    async with gateway.live.core.db.transaction() as tx:
+        granted = select(ToolGrantRow.tool_name).join(
+            ConversationRow, ConversationRow.id == ToolGrantRow.conversation_id
+        )
+        of_chat = granted.where(ConversationRow.chat_id == uuid.UUID(chat))
+        assert (await tx.conn.scalars(of_chat)).all() == []
+
+
+async def test_four_eyes_hold_on_the_socket(gateway: Gateway, tools: TestTools):
+    await gateway.mode(PermissionMode.INTERACTIVE)
+    chat = await gateway.chat("operator")
+    gateway.script(calls(("send", "x")), Reply(text="done"))
+    async with gateway.talk(chat, "operator") as owner, gateway.talk(chat, "gateway") as token:
+        await owner.say("user_message", content="go")
+        await asyncio.gather(*(one.until("agent.tool_request") for one in (owner, token)))
+        async with gateway.live.core.db.transaction() as tx:
+            wanted = update(ApprovalRow).where(ApprovalRow.status == "pending")
+            await tx.conn.execute(wanted.values(four_eyes=True))
+        for talk in (owner, token):
+            for verdict in ("allow", "deny"):
+                await talk.say("tool_approval", verdicts={"call_1": verdict})
+                assert (await talk.until("agent.error"))["data"]["code"] == "may_not_decide"
+        async with gateway.talk(chat) as admin:
+            await admin.say("tool_approval", verdicts={"call_1": "allow"})
+            await owner.until("agent.turn_complete")
+    assert tools.lines() == ["x"]
 
 
 async def test_a_chat_that_waits_is_found_waiting_by_whoever_comes_later(

@@ -46,7 +46,8 @@ async def test_anybody_may_ask(outside: httpx.AsyncClient, core: Core, engine: F
         "id", "type", "action", "description", "risk_level", "status", "task_id", "agent_id",
         "agent_name", "details", "requested_by", "requested_by_type", "requested_at",
         "expires_at", "decided_by", "decided_at", "decision_note", "rejection_reason",
-        "created_at", "updated_at",
+        "created_at", "updated_at", "arguments", "approvers", "required_approvals",
+        "approvals_count", "votes", "four_eyes", "escalation", "escalated_at",
     }  # fmt: skip
     assert (asked["type"], asked["status"], asked["agent_name"]) == ("custom", "pending", "Ada")
     assert (asked["requested_by"], asked["requested_by_type"]) == (11, "user")

@@ -40,7 +40,13 @@ DEFAULTS = {
         "register_per_minute": 10,
     },
     "registration": {"enabled": True, "default_role": "operator"},
-    "approvals": {"four_eyes": False, "default_expiry_seconds": 86400},
+    "approvals": {
+        "four_eyes": False,
+        "default_expiry_seconds": 86400,
+        "required_approvals": 1,
+        "escalate_after_seconds": 0,
+        "escalate_to": "admins",
+    },
     "webhooks": {"allow_private_addresses": False},
 }
 SECURITY, POLICIES = "/api/v1/security", "/api/v1/security/password-policy"
@@ -60,7 +66,12 @@ async def test_any_part_is_merged_deeply_and_holds(client: httpx.AsyncClient, co
         "mfa": {"required": True},
         "session": {"idle_timeout_minutes": 30},
         "registration": {"enabled": False, "default_role": "viewer"},
-        "approvals": {"four_eyes": True},
+        "approvals": {
+            "four_eyes": True,
+            "required_approvals": 2,
+            "escalate_after_seconds": 600,
+            "escalate_to": "operators",
+        },
         "webhooks": {"allow_private_addresses": True},
     }
     answer = await client.put(SECURITY, json=change)
@@ -72,6 +83,12 @@ async def test_any_part_is_merged_deeply_and_holds(client: httpx.AsyncClient, co
     assert (await client.get(POLICIES)).json()["min_length"] == 16
     assert core.security.last_known().session.idle_timeout_minutes == 30
     assert (await core.security.current()).mfa.required_since is not None
+
+
+async def test_a_second_group_of_people_has_to_be_there(client: httpx.AsyncClient):
+    answer = await client.put(SECURITY, json={"approvals": {"escalate_to": [7]}})
+    assert (answer.status_code, answer.json()["details"]["field"]) == (404, "approvals.escalate_to")
+    assert (await client.get(SECURITY)).json() == DEFAULTS
 
 
 async def test_read_only_and_unknown_fields_are_ignored(client: httpx.AsyncClient, core: Core):
@@ -107,6 +124,12 @@ async def test_read_only_and_unknown_fields_are_ignored(client: httpx.AsyncClien
         ({"registration": {"default_role": "owner"}}, "registration.default_role"),
         ({"mfa": {"grace_period_hours": -1}}, "mfa.grace_period_hours"),
         ({"approvals": {"default_expiry_seconds": 10**30}}, "approvals.default_expiry_seconds"),
+        ({"approvals": {"required_approvals": 11}}, "approvals.required_approvals"),
+        ({"approvals": {"escalate_after_seconds": -1}}, "approvals.escalate_after_seconds"),
+        ({"approvals": {"escalate_to": None}}, "approvals.escalate_to"),
+        ({"approvals": {"escalate_to": "viewers"}}, "approvals.escalate_to"),
+        ({"approvals": {"escalate_to": [0]}}, "approvals.escalate_to"),
+        ({"approvals": {"escalate_to": [True]}}, "approvals.escalate_to"),
     ],
 )
 async def test_a_bad_value_names_its_field_and_nothing_is_stored(
