@@ -25,7 +25,8 @@ class LLMActivities:
         returns it. Where the conversation must be compacted first, it makes that call instead and
         answers COMPACTED. Heartbeats every second (timeout: `policies.HEARTBEAT_TIMEOUT`), so
         that a killed worker is noticed and a cancel arrives. Typed failures: `provider_refused`
-        is final; `provider_unavailable`, `provider_timeout` and `unavailable` are tried again.
+        is final; `provider_unavailable`, `provider_timeout` and `unavailable` are tried again, and
+        so is `circuit_open` where the call waits for its provider's circuit: nothing was sent then.
         """
         return await self._complete(call)
 

@@ -186,6 +186,7 @@ class Core:
         self.configuration, self.application = rules.configuration, rules.application
         self.components = rules.components
         self.workforce = workforce
+        self.breakers, self.breaker_desk = workforce.breakers, workforce.breaker_desk
         self._stack = stack
 
     async def close(self) -> None:
@@ -240,6 +241,7 @@ async def build_core(
     rules = _build_rules(ground, models, password_cost)
     stack.callback(rules.identity.close)
     workforce = build_workforce(ground)
+    stack.push_async_callback(workforce.breakers.close)
     return Core(ground, models, talks, deeds, rules, workforce, stack)
 
 

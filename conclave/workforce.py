@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from conclave.breakers.administration import BreakerAdministration
+from conclave.breakers.service import BreakerService
 from conclave.ground import Ground
 
 
@@ -15,8 +17,14 @@ from conclave.ground import Ground
 class Workforce:
     """Tasks, pipelines, triggers, budgets and what they need."""
 
+    breakers: BreakerService
+    breaker_desk: BreakerAdministration
+
 
 def build_workforce(ground: Ground) -> Workforce:
     """Build the services of work on what the rest of the core is."""
-    del ground
-    return Workforce()
+    breakers = BreakerService(ground.db, ground.events)
+    return Workforce(
+        breakers=breakers,
+        breaker_desk=BreakerAdministration(ground.db, ground.audit, breakers.record),
+    )

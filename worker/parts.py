@@ -59,6 +59,7 @@ def build_worker_parts(core: Core) -> WorkerParts:
         RoutingGateway(gateway, DemoGateway()),
         core.models,
         core.tool_desk,
+        core.breakers,
     )
     record = ConversationRecord(core.db, core.events, mailbox, core.tool_desk)
     targets = {
