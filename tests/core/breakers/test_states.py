@@ -10,7 +10,8 @@ from conclave.errors import CircuitOpen, ProviderRefused
 from conclave.ports.breakers import Permit
 from schema.domain.breakers import CircuitState
 from schema.domain.events import ADMIN_OWNER, EventType
-from tests.core.breakers.conftest import NAME, Site, fails, is_down, refused, works
+from tests.core.breakers.conftest import fails, is_down, refused, works
+from tests.harness.circuits import NAME, Site
 
 
 async def opened(site: Site) -> None:
@@ -112,14 +113,14 @@ async def test_at_most_three_probe_at_a_time_over_all_processes(site: Site):
     processes = [site.process() for _ in range(6)]
     asked: list[Permit] = []
     refusals: list[CircuitOpen] = []
-    for _ in range(4):  # whoever finds the record locked does not wait, and asks again
+    for again in range(1, 5):  # whoever finds the record locked does not wait, and asks again
         found = await asyncio.gather(
             *(process.admit(NAME, lasts=30) for process in processes for _ in range(5)),
             return_exceptions=True,
         )
         asked += [one for one in found if isinstance(one, Permit)]
         refusals += [one for one in found if isinstance(one, CircuitOpen)]
-        assert len(asked) + len(refusals) == len(processes) * 5 * (_ + 1)
+        assert len(asked) + len(refusals) == len(processes) * 5 * again
     assert len(asked) == 3
     assert len({permit.probe for permit in asked}) == 3
     assert {error.retry_after for error in refusals} <= {1.0, 5.0}
