@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 
 from temporalio import activity
-from temporalio.exceptions import ApplicationError
+from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from conclave.errors import CircuitOpen, ConclaveError, ProviderUnavailable
 from conclave.logging import get_logger
@@ -39,6 +39,10 @@ def translated() -> Generator[None]:
             type=error.code,
             non_retryable=not error.retryable,
             next_retry_delay=None if delay is None else timedelta(seconds=delay),
+            # Waiting for a circuit is no failure of this worker: it is not logged as one.
+            category=ApplicationErrorCategory.BENIGN
+            if isinstance(error, CircuitOpen)
+            else ApplicationErrorCategory.UNSPECIFIED,
         ) from None
     except Exception:
         # A defect of ours: its text may hold anything, so it is logged and not passed on.

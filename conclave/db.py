@@ -30,7 +30,7 @@ class Database:
 
     def __init__(self, engine: AsyncEngine, aside: AsyncEngine) -> None:
         self.engine = engine
-        self._aside = aside
+        self.aside_engine = aside
         self._autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
 
     @classmethod
@@ -74,13 +74,13 @@ class Database:
         `Unavailable` as `transaction` does.
         """
         with _translated():
-            async with self._aside.connect() as conn, conn.begin():
+            async with self.aside_engine.connect() as conn, conn.begin():
                 yield Transaction(conn)
 
     async def close(self) -> None:
         """Close every connection."""
         await self.engine.dispose()
-        await self._aside.dispose()
+        await self.aside_engine.dispose()
 
 
 def _engine(url: str, pool_size: int) -> AsyncEngine:
