@@ -125,3 +125,18 @@ async def test_a_task_waits_until_its_provider_is_back(stack: Stack, talk: Conve
         for earlier, later in zip(stack.model.requests[1:], stack.model.requests[2:], strict=False)
     ]
     assert min(pauses) >= 1.0  # once it was open, never sooner than the recovery timeout
+
+
+async def test_a_wish_to_compact_is_answered_at_once_and_can_be_repeated(
+    stack: Stack, talk: Conversation
+):
+    for number in range(6):
+        await ask(stack, talk, f"Hello {number}")
+    await stack.core.breaker_desk.force_open(NAME, None)
+    with pytest.raises(TurnNotCalled) as error:
+        await stack.core.compaction.compact(talk.id, LOCAL_PRINCIPAL)
+    assert error.value.retry_after > 1
+    assert (await stack.get(talk.id)).status is ConversationStatus.ACTIVE
+    await stack.core.breaker_desk.force_close(NAME)
+    done = await stack.core.compaction.compact(talk.id, LOCAL_PRINCIPAL)
+    assert done.turns_removed == 2

@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import pytest
-from sqlalchemy import delete, select, update
+from pydantic import JsonValue
+from sqlalchemy import delete, insert, select, update
 
 from conclave.adapters.llm.catalogue import PriceMapCatalogue
 from conclave.breakers.commands import Configure
@@ -25,6 +26,7 @@ from conclave.settings import Settings
 from schema.domain.agents import Agent
 from schema.domain.conversations import Conversation, ConversationKind
 from schema.domain.events import EventType, conversation_stream
+from schema.domain.providers import ProviderAccess
 from schema.payloads.agent_turn import CallOutcome
 from schema.tables.agents import AgentRow
 from schema.tables.breakers import BreakerRow
@@ -94,7 +96,7 @@ class Plant:
             )
             return [(provider, model, wanted) for provider, model, wanted in rows]
 
-    async def told(self, talk: Conversation, type_: EventType) -> list[dict[str, object]]:
+    async def told(self, talk: Conversation, type_: EventType) -> list[dict[str, JsonValue]]:
         async with self.core.db.transaction() as tx:
             rows = await tx.conn.scalars(
                 select(EventRow.data)
@@ -190,11 +192,11 @@ async def test_a_prompt_fits_into_the_fallbacks_window_and_nothing_is_summarised
     plant: Plant, monkeypatch: pytest.MonkeyPatch
 ):
     small = ("anthropic", "a-small-model", None)
-    monkeypatch.setattr(
-        PriceMapCatalogue,
-        "context_window",
-        lambda _, access, model: 20_000 if model == small[1] else 200_000,
-    )
+
+    def window(_: object, access: ProviderAccess, model: str) -> int:
+        return 20_000 if model == small[1] else 200_000
+
+    monkeypatch.setattr(PriceMapCatalogue, "context_window", window)
     talk = await plant.talk(small)
     async with plant.core.db.transaction() as tx:
         said = [
@@ -203,7 +205,7 @@ async def test_a_prompt_fits_into_the_fallbacks_window_and_nothing_is_summarised
             for seq in range(1, 7)
         ]  # fmt: skip
         for one in said:
-            await tx.conn.execute(MessageRow.__table__.insert().values(one))
+            await tx.conn.execute(insert(MessageRow).values(one))
         await tx.conn.execute(
             update(ConversationRow).where(ConversationRow.id == talk.id).values(last_seq=6)
         )
