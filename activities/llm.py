@@ -26,7 +26,8 @@ class LLMActivities:
         answers COMPACTED. Heartbeats every second (timeout: `policies.HEARTBEAT_TIMEOUT`), so
         that a killed worker is noticed and a cancel arrives. Typed failures: `provider_refused`
         and `credentials_refused` are final; `provider_unavailable`, `provider_timeout` and
-        `unavailable` are tried again.
+        `unavailable` are tried again, and so is `circuit_open` where the call waits for its
+        provider's circuit: nothing was sent then.
         """
         return await self._complete(call)
 

@@ -321,6 +321,7 @@ _PLATFORM = _Group(
     /cost/by-provider                       GET read
     /cost/budget                            GET read, PUT admin
     /circuit-breakers                       GET admin, POST admin
+    /circuit-breakers/{}                    GET admin
     /circuit-breakers/{}/force-open         POST admin
     /circuit-breakers/{}/force-close        POST admin
     /circuit-breakers/{}/reset              POST admin

@@ -46,6 +46,7 @@ from api.platform.routes import (
     tasks,
     users,
 )
+from api.platform.routes import breakers as platform_breakers
 from api.platform.routes import health as platform_health
 from api.platform.routes import ip_rules as platform_ip_rules
 from api.platform.routes import notifications as platform_notifications
@@ -90,6 +91,7 @@ ROUTERS = (
     platform_notifications.router,
     platform_agents.router,
     platform_analytics.router,
+    platform_breakers.router,
     aether_health.router,
     projects.router,
     chats.router,
@@ -126,6 +128,7 @@ _TAGS = [
     {"name": "Dead letters", "description": "Tasks that failed for good, and second chances."},
     {"name": "Analytics", "description": "What was done, counted."},
     {"name": "Notifications", "description": "What the caller is told in the product."},
+    {"name": "Circuit breakers", "description": "What is not called while it does not answer."},
     {"name": "Secrets", "description": "Values that are kept encrypted and used by name."},
 ]
 

@@ -197,6 +197,7 @@ class Core:
         self.notifications = workforce.notifications
         self.agent_record = workforce.agent_record
         self.analytics = workforce.analytics
+        self.breakers, self.breaker_desk = workforce.breakers, workforce.breaker_desk
         self._stack = stack
 
     async def close(self) -> None:
@@ -256,6 +257,7 @@ async def build_core(
     deeds.approvals.tasks = workforce.tasks
     deeds.approvals.notifier = workforce.notifications
     workforce.endings.approvals = deeds.approvals
+    stack.push_async_callback(workforce.breakers.close)
     return Core(ground, models, talks, deeds, rules, workforce, stack)
 
 

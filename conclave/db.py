@@ -13,6 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from conclave.errors import Unavailable
 
+_ASIDE_CONNECTIONS = 2
+
 
 @dataclass
 class Transaction:
@@ -26,23 +28,15 @@ class Transaction:
 class Database:
     """Hands out transactions."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: AsyncEngine, aside: AsyncEngine) -> None:
         self.engine = engine
+        self.aside_engine = aside
         self._autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
 
     @classmethod
     def connect(cls, url: str, *, pool_size: int) -> Database:
         """Make the engine; the first transaction opens the first connection."""
-        engine = create_async_engine(
-            url,
-            pool_size=pool_size,
-            max_overflow=0,  # an overflow connection is closed after use: waiting is cheaper
-            pool_timeout=10,
-            pool_recycle=1800,
-            hide_parameters=True,  # errors are logged whole
-            connect_args={"connect_timeout": 5, "application_name": "conclave"},
-        )
-        return cls(engine)
+        return cls(_engine(url, pool_size), _engine(url, _ASIDE_CONNECTIONS))
 
     @asynccontextmanager
     async def transaction(self) -> AsyncGenerator[Transaction]:
@@ -71,9 +65,34 @@ class Database:
         for tell in transaction.after_commit:
             tell()
 
+    @asynccontextmanager
+    async def aside(self) -> AsyncGenerator[Transaction]:
+        """Read what may be asked for inside somebody's transaction, on connections kept for it.
+
+        With those of `transaction`, all of them held by callers that wait for this very read would
+        keep it from being made. Nothing in it may wait for a lock or another connection. Raises
+        `Unavailable` as `transaction` does.
+        """
+        with _translated():
+            async with self.aside_engine.connect() as conn, conn.begin():
+                yield Transaction(conn)
+
     async def close(self) -> None:
         """Close every connection."""
         await self.engine.dispose()
+        await self.aside_engine.dispose()
+
+
+def _engine(url: str, pool_size: int) -> AsyncEngine:
+    return create_async_engine(
+        url,
+        pool_size=pool_size,
+        max_overflow=0,  # an overflow connection is closed after use: waiting is cheaper
+        pool_timeout=10,
+        pool_recycle=1800,
+        hide_parameters=True,  # errors are logged whole
+        connect_args={"connect_timeout": 5, "application_name": "conclave"},
+    )
 
 
 @contextmanager

@@ -126,6 +126,23 @@ class Unavailable(ConclaveError):
         self.retry_after = retry_after
 
 
+class CircuitOpen(Unavailable):
+    """A circuit admits no call just now: nothing was sent. A retry may wait for it."""
+
+    code = "circuit_open"
+
+    def __init__(self, circuit: str, retry_after: float) -> None:
+        message = f"{circuit} is not called just now: its circuit is open."
+        super().__init__(message, retry_after, circuit=circuit)
+        self.circuit = circuit
+
+
+class CircuitStaysOpen(CircuitOpen):
+    """The same, for a caller that does not wait: trying again is left to whoever asked."""
+
+    retryable = False
+
+
 class EncryptionKeyMissing(Unavailable):
     """A secret cannot be stored or read: ENCRYPTION_KEY is not set."""
 

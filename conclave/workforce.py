@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 from conclave.agents.standing import AgentStanding
 from conclave.analytics.service import AnalyticsService
+from conclave.breakers.administration import BreakerAdministration
+from conclave.breakers.service import BreakerService
 from conclave.conversations.threads import ThreadService
 from conclave.ground import Ground
 from conclave.notifications.service import NotificationService
@@ -38,6 +40,8 @@ class Workforce:
     notifications: NotificationService
     agent_record: AgentStanding
     analytics: AnalyticsService
+    breakers: BreakerService
+    breaker_desk: BreakerAdministration
 
 
 def build_workforce(ground: Ground, tool_desk: ToolDesk) -> Workforce:
@@ -51,6 +55,7 @@ def build_workforce(ground: Ground, tool_desk: ToolDesk) -> Workforce:
     endings.agents = agent_record
     dispatcher = Dispatcher(db, events, threads, wakes, endings, ground.plain)
     wakes.hand_out = dispatcher.hand_out
+    breakers = BreakerService(db, events)
     return Workforce(
         tasks=TaskService(db, events, audit, threads, wakes, endings),
         dead_letters=DeadLetterService(db, events, audit, endings),
@@ -63,4 +68,6 @@ def build_workforce(ground: Ground, tool_desk: ToolDesk) -> Workforce:
         notifications=notifications,
         agent_record=agent_record,
         analytics=AnalyticsService(ground.db),
+        breakers=breakers,
+        breaker_desk=BreakerAdministration(db, audit, breakers.record),
     )

@@ -128,4 +128,5 @@ async def stack(running: Stack) -> Stack:
     """The session's product with a model that echoes. Conversations of earlier tests stay."""
     running.model.reset()
     running.model.responder = echo
+    await running.close_circuits()
     return running

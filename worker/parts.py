@@ -63,6 +63,7 @@ def build_worker_parts(core: Core) -> WorkerParts:
         core.models,
         core.tool_desk,
         core.workforce.task_turns,
+        core.breakers,
     )
     record = ConversationRecord(core.db, core.events, mailbox, core.tool_desk)
     targets = {

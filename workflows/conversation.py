@@ -141,7 +141,7 @@ class ConversationWorkflow:
             elif is_cancelled_exception(error):
                 await self._left(item)
             elif isinstance(error, ActivityError):
-                await self._fail(_reason(error), item)
+                await self._fail(_reason(error), item, error)
             else:
                 raise error
         finally:
@@ -256,8 +256,11 @@ class ConversationWorkflow:
         for item in list(self._state.inbox):
             self._answer(item, AdvanceOutcome.REFUSED)
 
-    async def _fail(self, reason: str, item: InboxItem | None) -> None:
-        await self._settle(ConversationStatus.FAILED, reason, None if item is None else item.id)
+    async def _fail(
+        self, reason: str, item: InboxItem | None, error: ActivityError | None = None
+    ) -> None:
+        inbox_id = None if item is None else item.id
+        await self._settle(ConversationStatus.FAILED, reason, inbox_id, error)
         self._answer(item, AdvanceOutcome.FAILED)
 
     async def _stop(self, item: InboxItem | None, stop_reason: str) -> None:
@@ -284,7 +287,16 @@ class ConversationWorkflow:
         await self._settle(self._state.status, reason, item.id)
         self._answer(item, AdvanceOutcome.FAILED)
 
-    async def _settle(self, status: ConversationStatus, reason: str, inbox_id: int | None) -> None:
+    async def _settle(
+        self,
+        status: ConversationStatus,
+        reason: str,
+        inbox_id: int | None,
+        error: ActivityError | None = None,
+    ) -> None:
+        cause = None if error is None else error.cause
+        failure = cause if isinstance(cause, ApplicationError) else None
+        delay = None if failure is None else failure.next_retry_delay
         settled = await workflow.execute_activity(
             names.SETTLE_ACTIVITY,
             SettleInput(
@@ -293,6 +305,8 @@ class ConversationWorkflow:
                 status=status,
                 reason=reason,
                 inbox_id=inbox_id,
+                code=None if failure is None else failure.type,
+                retry_after=None if delay is None else delay.total_seconds(),
             ),
             result_type=SettleResult,
             start_to_close_timeout=policies.RECORD_TIMEOUT,

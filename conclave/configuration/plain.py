@@ -79,7 +79,7 @@ class PlainSettings:
         return self._in_force(rows)
 
     async def _read(self) -> dict[str, JsonValue]:
-        async with self._db.autocommit() as tx:
+        async with self._db.aside() as tx:
             return await self._repository.read(tx, list(_BY_NAME))
 
     def _in_force(self, rows: Mapping[str, JsonValue]) -> dict[str, KeptSetting]:

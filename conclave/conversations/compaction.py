@@ -14,6 +14,7 @@ from conclave.conversations.errors import (
     CompactionFailed,
     ConversationEnded,
     ConversationNotFound,
+    TurnNotCalled,
 )
 from conclave.conversations.model_choice import ModelChooser
 from conclave.conversations.repository import ConversationRepository
@@ -105,6 +106,8 @@ class CompactionService:
             raise ConversationEnded(conversation_id, answer.conversation.status)
         if error == TOO_FEW_TURNS:
             raise BadRequest(f"{TOO_FEW_TURNS}: the last {TURNS_KEPT} are always kept")
+        if (not_called := TurnNotCalled.told_by(answer.snapshot)) is not None:
+            raise not_called
         raise CompactionFailed(f"The conversation was not compacted: {error}")
 
 

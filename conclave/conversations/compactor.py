@@ -14,6 +14,7 @@ from pydantic import JsonValue
 from conclave.conversations.compaction_repository import CompactionRepository, Tries
 from conclave.conversations.context import Compaction, Context, Round
 from conclave.conversations.errors import CompactionFailed, LateAttempt
+from conclave.conversations.model_admission import verdict_of
 from conclave.conversations.rendering import private_owner_of
 from conclave.conversations.summary import kept_summary
 from conclave.conversations.turn_repository import TurnRepository
@@ -21,6 +22,7 @@ from conclave.db import Database, Transaction
 from conclave.errors import ConclaveError
 from conclave.events import EventLog
 from conclave.mailbox import Mailbox
+from conclave.ports.breakers import Breakers
 from conclave.ports.models import ModelGateway
 from schema.domain.compaction import Compacted
 from schema.domain.events import EventDraft, EventType, conversation_stream
@@ -60,12 +62,18 @@ class Compactor:
     """Compacts for turns, and between them where `call.step` is 0: a request is answered then."""
 
     def __init__(
-        self, db: Database, events: EventLog, mailbox: Mailbox, gateway: ModelGateway
+        self,
+        db: Database,
+        events: EventLog,
+        mailbox: Mailbox,
+        gateway: ModelGateway,
+        breakers: Breakers,
     ) -> None:
         self._db = db
         self._events = events
         self._mailbox = mailbox
         self._gateway = gateway
+        self._breakers = breakers
         self._turns = TurnRepository()
         self._compactions = CompactionRepository()
 
@@ -91,6 +99,7 @@ class Compactor:
             prompts=prompts,
             context_tokens=context.tokens,
             context_window=choice.window,
+            fallback_for=choice.fallback_for,
         )
         prepared = PreparedSummary(call, call_id, context, following, tries)
         if not tries.begun and context.unfinished is None:
@@ -109,7 +118,8 @@ class Compactor:
         """
         context, request = prepared.context, prepared.round.request
         try:
-            reply = await self._gateway.complete(request, context.choice.access, _unheard)
+            async with self._breakers.watched(context.permit, verdict_of):
+                reply = await self._gateway.complete(request, context.choice.access, _unheard)
             if not kept_summary(reply.text, context.choice):
                 raise CompactionFailed("The model answered without a summary")
         except ConclaveError as error:
@@ -120,9 +130,11 @@ class Compactor:
         else:
             await self._commit(prepared, reply)
 
-    async def refuse(self, tx: Transaction, call: CompleteInput, reason: str) -> None:
+    async def refuse(
+        self, tx: Transaction, call: CompleteInput, reason: str, **told: JsonValue
+    ) -> None:
         """Answer a request that asks for what cannot be done."""
-        await self._answer(tx, call, InboxStatus.FAILED, {"error": reason})
+        await self._answer(tx, call, InboxStatus.FAILED, {"error": reason, **told})
 
     async def _commit(self, prepared: PreparedSummary, reply: ModelReply) -> None:
         call, done = prepared.call, prepared.round

@@ -18,6 +18,7 @@ from conclave.conversations.model_choice import ModelChoice
 from conclave.conversations.prompt import Shown, build_prompt
 from conclave.conversations.summary import summary_request
 from conclave.conversations.turn_repository import Opening, TranscriptLine
+from conclave.ports.breakers import Permit
 from schema.domain.agents import AgentConfig
 from schema.domain.base import Shape
 from schema.domain.compaction import TURNS_KEPT
@@ -68,6 +69,8 @@ class Context:
     choice: ModelChoice
     timeout: float
     count: Callable[[ModelRequest], int]
+    permit: Permit
+    """Leave to make the one call that is made of it."""
 
     @property
     def config(self) -> AgentConfig:
@@ -127,7 +130,13 @@ class Context:
 
     @property
     def must_be_compacted(self) -> bool:
-        """Whether it is compacted before anything is sent."""
+        """Whether it is compacted before anything is sent.
+
+        Not for a fallback: its window, which may be smaller, does not decide for good what the
+        agent's own model will no longer see. What does not fit is cut off for this call.
+        """
+        if self.choice.fallback_for is not None:
+            return False
         is_full = self.tokens > self.choice.threshold
         return self.is_compactable and (is_full or self.unfinished is not None)
 

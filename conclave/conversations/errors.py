@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 
-from conclave.errors import Conflict, NotFound, ProviderError
+from pydantic import JsonValue
+
+from conclave.errors import CircuitOpen, Conflict, NotFound, ProviderError, Unavailable
 
 
 class ConversationNotFound(NotFound):
@@ -94,6 +97,21 @@ class TurnFailed(ProviderError):
     """The turn that answered this request could not be spoken; advance tries again."""
 
     code = "turn_failed"
+
+
+class TurnNotCalled(Unavailable):
+    """The turn was not spoken, because the circuit of its model's provider is open."""
+
+    code = CircuitOpen.code
+
+    @classmethod
+    def told_by(cls, answer: Mapping[str, JsonValue]) -> TurnNotCalled | None:
+        """Return the error that a request's stored answer tells of, None where it is another."""
+        if answer.get("code") != cls.code:
+            return None
+        seconds = answer.get("retry_after")
+        retry_after = float(seconds) if isinstance(seconds, int | float) else 1.0
+        return cls(str(answer.get("error")), retry_after)
 
 
 class LateAttempt(Conflict):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from urllib.parse import urlsplit
+
 from pydantic import Field
 
 from conclave.ports.models import ModelCatalogue, ProfileDirectory, ProviderDirectory
@@ -14,6 +17,8 @@ DEFAULT_WINDOW = 128_000
 """Tokens, for a model the price map does not know."""
 _RESERVED_SHARE = 8
 """A window's eighth, at most, is kept free for the reply."""
+_LONGEST_CIRCUIT = 100
+_UNFIT = re.compile(r"[^a-z0-9_.:-]")
 
 
 class ModelChoice(Shape):
@@ -25,6 +30,16 @@ class ModelChoice(Shape):
     window: int
     """Tokens of prompt and reply together."""
     max_output_tokens: int | None
+    circuit: str
+    """The breaker its calls are made under: `llm:<provider>`; another where a profile has an
+    address of its own, which says nothing of the provider."""
+    fallback_for: str | None = None
+    """The model that was wanted, where this one stands in for it."""
+
+    @property
+    def label(self) -> str:
+        """The model as the ledger and events name it: `provider/model`."""
+        return f"{self.provider}/{self.model}"
 
     @property
     def threshold(self) -> int:
@@ -81,7 +96,18 @@ class ModelChooser:
             access=access,
             window=window or self._catalogue.context_window(access, model) or DEFAULT_WINDOW,
             max_output_tokens=profile.max_output_tokens if profile is not None else None,
+            circuit=_circuit(access, profile),
         )
+
+
+def _circuit(access: ProviderAccess, profile: ProfileAccess | None) -> str:
+    if not access.is_configured:
+        return "llm:demo"  # which answers in its place
+    name = f"llm:{access.provider.value}"
+    if profile is None or profile.base_url is None:
+        return name
+    host = urlsplit(profile.base_url).netloc.rpartition("@")[2].lower()
+    return f"{name}:{_UNFIT.sub('-', host)}"[:_LONGEST_CIRCUIT]
 
 
 def _under(profile: ProfileAccess, access: ProviderAccess) -> ProviderAccess:

@@ -53,7 +53,12 @@ class ConversationRecord:
                     tx,
                     target=conversation_stream(stored.id),
                     status=InboxStatus.FAILED,
-                    answer={"status": asked.status.value, "error": asked.reason},
+                    answer={
+                        "status": asked.status.value,
+                        "error": asked.reason,
+                        "code": asked.code,
+                        "retry_after": asked.retry_after,
+                    },
                     inbox_id=None if is_cancelled else asked.inbox_id,
                 )
             if asked.status is stored.status:

@@ -23,11 +23,17 @@ def message_event(
     owner: str | None,
     status: ConversationStatus,
     step: int | None = None,
+    fallback_for: str | None = None,
 ) -> EventDraft:
-    """A message was added; `status` is the conversation's after it, `step` that of a reply."""
+    """A message was added; `status` is the conversation's after it, `step` that of a reply.
+
+    `fallback_for` is the model that was wanted, where another one said it.
+    """
     data = message_data(message, status)
     if step is not None:
         data["step"] = step
+    if fallback_for is not None:
+        data["fallback_for"] = fallback_for
     return EventDraft(
         stream=conversation_stream(message.conversation_id),
         type=EventType.MESSAGE_CREATED,

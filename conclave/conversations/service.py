@@ -29,6 +29,7 @@ from conclave.conversations.errors import (
     ConversationPaused,
     IdempotencyKeyReused,
     TurnFailed,
+    TurnNotCalled,
 )
 from conclave.conversations.mentions import mentions
 from conclave.conversations.rendering import conversation_event, private_owner_of
@@ -179,7 +180,7 @@ class ConversationService:
 
         The same idempotency key is the same turn and returns the first answer. Raises
         `ConversationEnded`, `ConversationPaused`, `CircleNotActive`, `IdempotencyKeyReused`,
-        `Invalid`, `TurnFailed`.
+        `Invalid`, `TurnFailed`, `TurnNotCalled`.
         """
         async with self._db.transaction() as tx:
             stored = visible(await self._stored(tx, conversation_id, lock=True), principal)
@@ -334,7 +335,8 @@ class ConversationService:
             error = answer.snapshot.get("error")
             if error == "ended":
                 raise ConversationEnded(conversation_id, stored.status)
-            raise TurnFailed(str(error or "The turn failed"))
+            not_called = TurnNotCalled.told_by(answer.snapshot)
+            raise not_called or TurnFailed(str(error or "The turn failed"))
         snapshot = TurnSnapshot.model_validate(answer.snapshot)
         then = stored.model_copy(update=dict(snapshot))
         return Advanced(conversation=then, messages=answer.messages, finished=True)

@@ -28,6 +28,13 @@ _TRANSCRIPT_CHARACTERS = 16_000_000
 """A bound for the memory of one call, beyond the largest windows: compaction begins before it."""
 
 
+class FallbackModel(Shape):
+    """A model that stands in for an agent's own."""
+
+    provider: str
+    model: str
+
+
 class Opening(Shape):
     """Everything the record says of a call about to be made."""
 
@@ -70,8 +77,9 @@ class Opening(Shape):
     """An earlier request is not answered yet."""
     is_replied: bool
     """This very step was committed by an earlier attempt."""
-    failures: int
-    """Times the provider could not answer this step."""
+    failed: list[str]
+    """The models that could not answer this step, `provider/model`, in the order of the tries."""
+    fallback_models: list[FallbackModel] | None
 
     @property
     def participants(self) -> dict[int, str]:
@@ -173,11 +181,13 @@ class TurnRepository:
         prompts: int,
         context_tokens: int,
         context_window: int,
+        fallback_for: str | None = None,
     ) -> int:
         """Store the call before it is sent and take the fence; return the call's id.
 
         `prompts` says how many messages were claimed before it: 0 or 1. `context_tokens` is the
-        size of the conversation's prompt.
+        size of the conversation's prompt, `fallback_for` the model that was wanted where this is
+        another one.
         """
         result = await tx.conn.execute(
             statements.RESERVE,
@@ -191,6 +201,7 @@ class TurnRepository:
                 prompts=prompts,
                 context_tokens=context_tokens,
                 context_window=context_window,
+                fallback_for=fallback_for,
             ),
         )
         fence = result.scalar_one()

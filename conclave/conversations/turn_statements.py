@@ -93,7 +93,16 @@ _REPLY = and_(
     MessageRow.step == _step,
     MessageRow.role == MessageRole.ASSISTANT,
 )
-_FAILURES = select(func.count()).where(
+_FAILED = select(
+    func.coalesce(
+        func.json_agg(
+            aggregate_order_by(
+                ModelCallRow.provider + literal("/") + ModelCallRow.model, ModelCallRow.id
+            )
+        ),
+        func.json_build_array(),
+    )
+).where(
     ModelCallRow.conversation_id == _conversation_id,
     ModelCallRow.execution == _execution,
     ModelCallRow.turn == _turn,
@@ -170,12 +179,13 @@ OPENING = (
         AgentRow.config,
         AgentRow.system_prompt,
         AgentRow.risk_rules,
+        AgentRow.fallback_models,
         InboxRow.status.label("inbox_status"),
         InboxRow.turn.label("inbox_turn"),
         _NAMES.scalar_subquery().label("names"),
         _EARLIER.exists().label("behind"),
         select(MessageRow.id).where(_REPLY).exists().label("is_replied"),
-        _FAILURES.scalar_subquery().label("failures"),
+        _FAILED.scalar_subquery().label("failed"),
         _WAS_CHANGED.label("was_changed"),
     )
     .select_from(ConversationRow)
@@ -279,6 +289,7 @@ _STORED_CALL = (
         agent_id=_agent_id,
         provider=_given("provider", String),
         model=_model,
+        fallback_for=_given("fallback_for", String),
         status=literal("reserved"),
         reserved_usd=_given("worst_case", Numeric(18, 9)),
     )

@@ -14,6 +14,7 @@ from conclave.conversations.compactor import Compactor, PreparedSummary
 from conclave.conversations.context import Context
 from conclave.conversations.errors import ConversationNotFound, LateAttempt
 from conclave.conversations.mentions import has_end_marker, mentions, named
+from conclave.conversations.model_admission import ModelAdmission, tries_of, verdict_of
 from conclave.conversations.model_choice import ModelChooser
 from conclave.conversations.rendering import (
     message_event,
@@ -23,9 +24,10 @@ from conclave.conversations.rendering import (
 from conclave.conversations.repository import ConversationRepository
 from conclave.conversations.turn_repository import Opening, Passage, TurnRepository
 from conclave.db import Database, Transaction
-from conclave.errors import ConclaveError, ProviderExhausted
+from conclave.errors import CircuitOpen, ConclaveError, ProviderExhausted
 from conclave.events import EventLog
 from conclave.mailbox import Mailbox
+from conclave.ports.breakers import Breakers, Permit
 from conclave.ports.events import EventBus
 from conclave.ports.models import ModelGateway
 from conclave.ports.task_turns import TaskTurns
@@ -55,6 +57,8 @@ class PreparedCall(Shape):
     attempt: int
     request: ModelRequest
     access: ProviderAccess
+    permit: Permit
+    fallback_for: str | None
     names: dict[int, str]
     asker: ToolAsker
     agent_name: str
@@ -77,14 +81,16 @@ class TurnService:
         models: ModelChooser,
         tools: ToolDesk,
         tasks: TaskTurns,
+        breakers: Breakers,
     ) -> None:
         self._db = db
         self._events = events
         self._mailbox = mailbox
         self._bus = bus
         self._gateway = gateway
-        self._models = models
-        self._compactor = Compactor(db, events, mailbox, gateway)
+        self._breakers = breakers
+        self._models = ModelAdmission(models, breakers)
+        self._compactor = Compactor(db, events, mailbox, gateway, breakers)
         self._compactions = CompactionRepository()
         self._tools = tools
         self._tasks = tasks
@@ -96,7 +102,9 @@ class TurnService:
 
         Where the conversation must be compacted first, and where that is all that is asked for
         (step 0), the call is one that summarises, and the outcome COMPACTED. Raises the errors of
-        the model gateway, `ConversationNotFound`, `LateAttempt`, `PromptTooLong`, `Unavailable`.
+        the model gateway, `ConversationNotFound`, `LateAttempt`, `PromptTooLong`, `Unavailable`,
+        `CircuitOpen` where nothing was sent or stored: what is asked waits for it or, as
+        `CircuitStaysOpen`, does not.
         """
         prepared = await self._begin(call, attempt)
         if isinstance(prepared, CompleteResult):
@@ -106,9 +114,10 @@ class TurnService:
             status = prepared.context.opening.status
             return CompleteResult(outcome=CallOutcome.COMPACTED, turn=call.turn, status=status)
         try:
-            reply = await self._gateway.complete(
-                prepared.request, prepared.access, _DeltaPublisher(prepared, self._bus)
-            )
+            async with self._breakers.watched(prepared.permit, verdict_of):
+                reply = await self._gateway.complete(
+                    prepared.request, prepared.access, _DeltaPublisher(prepared, self._bus)
+                )
         except ConclaveError as error:
             raise await self._note_failure(prepared, error) from error
         except asyncio.CancelledError:
@@ -159,7 +168,7 @@ class TurnService:
         )
         asker, owner = _asker(call, opening), private_owner_of(opening.kind, opening.owner)
         prompts = 0 if prompt is None else 1
-        context = await self._context(tx, call, opening, asker)
+        context = await self._context(tx, call, attempt, opening, asker)
         asked = _asked_events(prompt, opening, owner)
         if context.must_be_compacted:
             # Before what may tell of a compaction; the call itself is told of after it.
@@ -180,6 +189,7 @@ class TurnService:
             prompts=prompts,
             context_tokens=tokens,
             context_window=context.choice.window,
+            fallback_for=context.choice.fallback_for,
         )
         prepared = PreparedCall(
             call=call,
@@ -187,14 +197,15 @@ class TurnService:
             attempt=attempt,
             request=request,
             access=access,
+            permit=context.permit,
+            fallback_for=context.choice.fallback_for,
             names=opening.participants,
             asker=asker,
             agent_name=request.speaker,
             circle_id=opening.circle_id,
             owner=owner,
             max_turns=opening.max_turns,
-            # Tries of an earlier request that failed at this turn are not this one's.
-            failures=min(opening.failures, attempt - 1),
+            failures=len(tries_of(opening, attempt)),
         )
         drafts = [*asked, _started_event(prepared)]
         if opening.task_id is not None and call.step == 1:
@@ -206,7 +217,12 @@ class TurnService:
         self, tx: Transaction, call: CompleteInput, attempt: int, opening: Opening
     ) -> PreparedSummary | CompleteResult:
         """Store the call that compacts between two turns, or answer why there is none."""
-        context = await self._context(tx, call, opening, _asker(call, opening))
+        try:
+            context = await self._context(tx, call, attempt, opening, _asker(call, opening))
+        except CircuitOpen as error:
+            wait = error.retry_after
+            await self._compactor.refuse(tx, call, error.message, code=error.code, retry_after=wait)
+            return await self._explain(tx, call, opening, CallOutcome.ALREADY_ANSWERED)
         if context.is_compactable:
             prepared = await self._compactor.prepare(tx, call, attempt, context, prompts=0)
             if prepared is not None:
@@ -215,12 +231,15 @@ class TurnService:
         return await self._explain(tx, call, opening, CallOutcome.ALREADY_ANSWERED)
 
     async def _context(
-        self, tx: Transaction, call: CompleteInput, opening: Opening, asker: ToolAsker
+        self,
+        tx: Transaction,
+        call: CompleteInput,
+        attempt: int,
+        opening: Opening,
+        asker: ToolAsker,
     ) -> Context:
-        if opening.provider is None or opening.model is None:
-            raise AssertionError("an agent row lacks what every agent has")
         seq = opening.compacted_seq
-        choice = await self._models.choose(opening.profile, opening.provider, opening.model)
+        choice, permit = await self._models.admit(tx, call, opening, attempt)
         context = Context(
             opening=opening,
             lines=await self._turns.transcript(tx, call.conversation_id, after_seq=seq),
@@ -229,6 +248,7 @@ class TurnService:
             choice=choice,
             timeout=float(call.timeout),
             count=lambda request: self._gateway.count_tokens(request, choice.access),
+            permit=permit,
         )
         if context.is_counted:
             await self._gateway.load_tokenizer(context.whole, choice.access)
@@ -262,6 +282,7 @@ class TurnService:
                     owner=prepared.owner,
                     status=passage.status,
                     step=call.step,
+                    fallback_for=prepared.fallback_for,
                 )
                 completed = await self._completed(tx, prepared, reply, passage)
                 await self._events.append(tx, [event, *completed])
@@ -291,8 +312,12 @@ class TurnService:
         """Settle the call that failed; return the error to raise.
 
         What may have been billed is settled at its worst case: a call that ran out of time.
+        A task does not give up on a provider whose circuit is open: it waits for it.
         """
         await self._close(prepared, error.code, was_billed=error.code == "provider_timeout")
+        is_task = prepared.asker.kind is ConversationKind.TASK
+        if is_task and not self._breakers.is_closed(prepared.permit.circuit):
+            return error
         if error.retryable and prepared.failures + 1 >= PROVIDER_TRIES:
             return ProviderExhausted(f"{error.message} (asked {PROVIDER_TRIES} times)")
         return error
@@ -417,6 +442,9 @@ def _started_event(prepared: PreparedCall) -> EventDraft:
             "turn": call.turn,
             "step": call.step,
             "attempt": prepared.call_id,
+            "provider": prepared.request.provider,
+            "model": prepared.request.model,
+            "fallback_for": prepared.fallback_for,
         },
         conversation_id=call.conversation_id,
         circle_id=prepared.circle_id,

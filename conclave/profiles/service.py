@@ -163,7 +163,7 @@ class ProfileService:
         return [f"profile {found}" for found in await self._profiles.using_secret(tx, name)]
 
     async def _read(self) -> _Known:
-        async with self._db.transaction() as tx:
+        async with self._db.aside() as tx:
             return _Known(await self._profiles.all(tx), await self._profiles.default_name(tx))
 
     async def _key(self, stored: StoredProfile) -> str | None:

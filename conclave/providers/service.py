@@ -161,7 +161,7 @@ class ProviderService:
         return [f"provider {found}" for found in await self._repository.using_secret(tx, name)]
 
     async def _read(self) -> _Known:
-        async with self._db.autocommit() as tx:
+        async with self._db.aside() as tx:
             stored = await self._repository.all(tx)
             return _Known(stored, await self._resolve(tx, stored))
 

@@ -62,7 +62,7 @@ class VaultReferences:
         async with self._reading:
             if (known := self._still_fresh(name)) is not None:
                 return known
-            async with self._db.transaction() as own:
+            async with self._db.aside() as own:
                 read = self._fresh[name] = await self._read(own, name)
         return read.value
 

@@ -160,11 +160,11 @@ class SecurityService:
         return after
 
     async def _read_config(self) -> SecurityConfig:
-        async with self._db.autocommit() as tx:
+        async with self._db.aside() as tx:
             return _configured(await self._repository.document(tx))
 
     async def _read_rules(self) -> Sequence[IpRule]:
-        async with self._db.autocommit() as tx:
+        async with self._db.aside() as tx:
             return await self._repository.ip_rules(tx)
 
 

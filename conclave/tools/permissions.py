@@ -38,7 +38,7 @@ class PermissionService:
     async def current(self) -> Permissions:
         """Return the rules in force, read at most a second ago."""
         if self._clock() - self._read_at >= FRESH_SECONDS:
-            async with self._db.transaction() as tx:
+            async with self._db.aside() as tx:
                 self._believe(await self._repository.permissions(tx))
         return self._known
 

@@ -62,5 +62,5 @@ class SandboxConfigService:
         return await self._sandbox.status()
 
     async def _read(self) -> SandboxConfig:
-        async with self._db.autocommit() as tx:
+        async with self._db.aside() as tx:
             return await self._repository.get(tx)

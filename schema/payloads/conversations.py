@@ -109,6 +109,10 @@ class SettleInput(BaseModel):
     reason: str
     """A public sentence: error text of providers is cut and masked before it comes here."""
     inbox_id: int | None = None
+    code: str | None = None
+    """The code of the error, where one ended the turn."""
+    retry_after: float | None = None
+    """Seconds after which asking again can help, where that is known."""
 
 
 class SettleResult(BaseModel):

@@ -39,6 +39,8 @@ class ModelCallRow(Base):
     agent_id: Mapped[Ref]
     provider: Mapped[str] = mapped_column(String(64))
     model: Mapped[str] = mapped_column(String(255))
+    fallback_for: Mapped[str | None] = mapped_column(String(320))
+    """`provider/model` that was wanted and could not answer; None where this is the one."""
     status: Mapped[str] = mapped_column(String(16))
     error_code: Mapped[str | None] = mapped_column(String(64))
     reserved_usd: Mapped[Decimal] = mapped_column(Numeric(18, 9))

@@ -10,6 +10,7 @@ import time
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import product
 
 import httpx
 import pytest
@@ -250,17 +251,17 @@ def test_memory_is_bounded(clock: Clock, monkeypatch: pytest.MonkeyPatch):
 @contextmanager
 def queries_of(core: Core) -> Generator[list[object]]:
     """What the database is asked meanwhile, connections included."""
-    engine = core.db.engine.sync_engine
+    engines = (core.db.engine.sync_engine, core.db.aside_engine.sync_engine)
     asked: list[object] = []
 
     def note(*given: object) -> None:
         asked.append(given)
 
-    kinds = ("before_cursor_execute", "checkout")
-    for kind in kinds:
+    watched = list(product(engines, ("before_cursor_execute", "checkout")))
+    for engine, kind in watched:
         event.listen(engine, kind, note)
     yield asked
-    for kind in kinds:
+    for engine, kind in watched:
         event.remove(engine, kind, note)
 
 

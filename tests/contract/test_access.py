@@ -55,6 +55,10 @@ OWN: dict[tuple[str, str], tuple[Expected, str]] = {
         "alias of the second step of a login (platform.md, 31): the token is in the body",
     ),
     ("GET", "/api/v1/dead-letter/{}"): (Expected("admin"), "platform.md, 31: worth having"),
+    ("GET", "/api/v1/circuit-breakers/{}"): (
+        Expected("admin"),
+        "platform.md, 31: one of the list",
+    ),
     ("GET", "/api/chats/{}"): (Expected("viewer"), "gateway.md: the transcript, ours"),
     **{
         (method, path): (Expected(who), "gateway.md: an alias for older command-line clients")

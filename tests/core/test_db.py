@@ -10,6 +10,7 @@ from sqlalchemy.exc import DBAPIError
 
 from conclave.db import Database
 from conclave.errors import Unavailable
+from conclave.settings import Settings
 
 
 @pytest.mark.parametrize(
@@ -48,3 +49,15 @@ async def test_a_deadlock_is_no_server_that_is_away(database: Database):
     [ended] = [outcome for outcome in outcomes if outcome is not None]
     assert isinstance(ended, Unavailable)
     assert "try again" in str(ended)
+
+
+async def test_what_is_read_aside_does_not_wait_for_connections_that_wait_for_it(
+    postgres_url: str,
+):
+    url = Settings(database_url=postgres_url).sqlalchemy_url
+    crowded = Database.connect(url, pool_size=1)
+    try:
+        async with crowded.transaction(), crowded.aside() as tx:
+            assert await tx.conn.scalar(text("SELECT 1")) == 1
+    finally:
+        await crowded.close()

@@ -151,7 +151,7 @@ async def test_access_costs_a_query_a_second_and_sees_what_another_process_chang
     def note(*arguments: object) -> None:
         statements.append(str(arguments[2]))
 
-    sync_engine = clean_database.engine.sync_engine
+    sync_engine = clean_database.aside_engine.sync_engine
     event.listen(sync_engine, "before_cursor_execute", note)
     try:
         await asyncio.gather(*(service.access("mistral") for _ in range(50)))
@@ -281,7 +281,7 @@ async def test_a_reference_costs_no_query_between_two_looks(
     def note(*arguments: object) -> None:
         statements.append(str(arguments[2]))
 
-    event.listen(database.engine.sync_engine, "before_cursor_execute", note)
+    event.listen(database.aside_engine.sync_engine, "before_cursor_execute", note)
     try:
         clock.now += 0.9
         await asyncio.gather(*(service.access("openai") for _ in range(50)))
@@ -290,7 +290,7 @@ async def test_a_reference_costs_no_query_between_two_looks(
         await asyncio.gather(*(service.access("openai") for _ in range(50)))
         assert len(statements) == 2
     finally:
-        event.remove(database.engine.sync_engine, "before_cursor_execute", note)
+        event.remove(database.aside_engine.sync_engine, "before_cursor_execute", note)
 
 
 async def test_a_secret_that_no_header_can_carry_is_refused_without_its_text(

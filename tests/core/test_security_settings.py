@@ -111,7 +111,7 @@ async def test_settings_and_rules_cost_one_query_a_second_each(
     def note(*arguments: object) -> None:
         statements.append(str(arguments[2]))
 
-    engine = clean_database.engine.sync_engine
+    engine = clean_database.aside_engine.sync_engine
     event.listen(engine, "before_cursor_execute", note)
     try:
         await asyncio.gather(*(service.current() for _ in range(20)))

@@ -7,6 +7,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from decimal import Decimal
 
+from conclave.errors import ProviderUnavailable
 from conclave.ports.models import DeltaSink
 from schema.domain.llm import ModelReply, ModelRequest
 from schema.domain.providers import ProviderAccess
@@ -36,11 +37,14 @@ class ScriptedGateway:
         default_factory=deque[str | Held | BaseException]
     )
     requests: list[ModelRequest] = field(default_factory=list[ModelRequest])
+    dead: bool = False
+    """Takes a call and never answers it, whatever is scripted."""
 
     def reset(self) -> None:
         """Forget everything."""
         self.script.clear()
         self.requests.clear()
+        self.dead = False
 
     def then(self, *steps: str | BaseException) -> None:
         """Script what the next calls get."""
@@ -65,6 +69,9 @@ class ScriptedGateway:
         self, request: ModelRequest, access: ProviderAccess, on_delta: DeltaSink
     ) -> ModelReply:
         self.requests.append(request)
+        if self.dead:
+            await asyncio.sleep(0)
+            raise ProviderUnavailable("It is dead")
         step = self.script.popleft() if self.script else f"word {len(self.requests)}"
         if isinstance(step, BaseException):
             raise step

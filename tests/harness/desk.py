@@ -14,6 +14,7 @@ from conclave.conversations.record import ConversationRecord
 from conclave.conversations.turns import TurnService
 from conclave.mailbox import Mailbox
 from conclave.outbox.relay import Relay
+from conclave.ports.breakers import Breakers
 from schema.domain.agents import Agent
 from schema.domain.base import Shape
 from schema.domain.conversations import Conversation, Message
@@ -24,6 +25,7 @@ from schema.domain.providers import ProviderName
 from schema.payloads.agent_turn import CompleteInput, CompleteResult
 from schema.tables.inbox import OutboxRow
 from schema.tables.model_calls import ModelCallRow
+from tests.fakes.breakers import OpenGate
 from tests.fakes.engine import FakeEngine
 from tests.fakes.gateway import ScriptedGateway
 
@@ -37,9 +39,18 @@ class Entry(Shape):
 
 
 class Desk:
-    """Services over a real database, a fake engine and a scripted gateway."""
+    """Services over a real database, a fake engine and a scripted gateway.
 
-    def __init__(self, core: Core, engine: FakeEngine, gateway: ScriptedGateway) -> None:
+    Every call is let through, however many failed before, unless breakers are given.
+    """
+
+    def __init__(
+        self,
+        core: Core,
+        engine: FakeEngine,
+        gateway: ScriptedGateway,
+        breakers: Breakers | None = None,
+    ) -> None:
         self.core = core
         self.engine = engine
         self.gateway = gateway
@@ -53,6 +64,7 @@ class Desk:
             core.models,
             core.tool_desk,
             core.workforce.task_turns,
+            breakers or OpenGate(),
         )
         self.record = ConversationRecord(core.db, core.events, self.mailbox, core.tool_desk)
 

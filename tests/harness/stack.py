@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from sqlalchemy import delete
 from temporalio.client import Client
 
 from conclave.agents.commands import CreateAgent
@@ -21,6 +22,7 @@ from schema.domain.agents import Agent
 from schema.domain.conversations import Conversation, ConversationStatus, Message
 from schema.domain.identity import LOCAL_PRINCIPAL
 from schema.domain.providers import ProviderName
+from schema.tables.breakers import BreakerRow
 from tests.fakes.model_server import ModelServer
 from tests.waiting import until
 from worker.main import build_worker
@@ -79,6 +81,12 @@ class Stack:
         found = await until(arrived, timeout=timeout, what=f"status {status}")
         assert found is not None
         return found
+
+    async def close_circuits(self) -> None:
+        """Let no failure of an earlier test count."""
+        async with self.core.db.transaction() as tx:
+            await tx.conn.execute(delete(BreakerRow))
+        self.core.breakers.forget()
 
 
 @asynccontextmanager

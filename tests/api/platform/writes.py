@@ -214,6 +214,10 @@ async def a_notification(site: Site) -> Call:
     return Call(await site.accounts.value("SELECT max(id) FROM notifications"))
 
 
+async def a_breaker(http: httpx.AsyncClient) -> str:
+    return str((await made(http, "/api/v1/circuit-breakers", {"name": "mail"}))["name"])
+
+
 PROJECT = {"name": "Tea", "source": "github", "source_project_id": "acme/tea"}
 AGENT = {"name": "Bob", "provider": "openai", "model": "gpt-4o-mini"}
 MEMORY = {"key": "kolibri", "value": "kolibri"}
@@ -286,6 +290,21 @@ PLATFORM: dict[tuple[str, str], tuple[Prepare, str]] = {
     ("POST", "/auth/mfa/verify"): (a_factor_to_be, "mfa_enabled"),
     ("POST", "/auth/mfa/disable"): (a_factor, "mfa_disabled"),
 }
+BREAKERS: dict[tuple[str, str], tuple[Prepare, str]] = {
+    ("POST", "/api/v1/circuit-breakers"): (
+        at_once({"name": "mail", "failure_threshold": 9}),
+        "circuit_breaker_created",
+    ),
+    ("POST", "/api/v1/circuit-breakers/{}/force-open"): (
+        on(a_breaker, {"reason": "moving"}),
+        "circuit_breaker_forced_open",
+    ),
+    ("POST", "/api/v1/circuit-breakers/{}/force-close"): (
+        on(a_breaker),
+        "circuit_breaker_forced_closed",
+    ),
+    ("POST", "/api/v1/circuit-breakers/{}/reset"): (on(a_breaker), "circuit_breaker_reset"),
+}
 PROFILE = {"provider": "openai", "model": "gpt-4o", "api_key": KEY}
 OTHER_PATHS: dict[tuple[str, str], tuple[Prepare, str]] = {
     ("POST", "/api/projects"): (at_once(PROJECT), "project_created"),
@@ -305,6 +324,7 @@ OTHER_PATHS: dict[tuple[str, str], tuple[Prepare, str]] = {
 }
 WRITES = (
     OTHER_PATHS
+    | BREAKERS
     | GATHERING
     | {(method, f"/api/v1{path}"): w for (method, path), w in PLATFORM.items()}
 )

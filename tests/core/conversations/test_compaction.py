@@ -14,6 +14,7 @@ from conclave.conversations.errors import PromptTooLong
 from conclave.conversations.model_choice import ModelChoice
 from conclave.conversations.summary import kept_summary
 from conclave.conversations.turn_repository import Opening, TranscriptLine
+from conclave.ports.breakers import Permit
 from schema.domain.conversations import ConversationStatus, MessageRole
 from schema.domain.llm import ModelRequest
 from schema.domain.providers import ProviderAccess, ProviderName
@@ -39,7 +40,7 @@ def opening(**fields: object) -> Opening:
         "agent_name": "Ada",
         "behind": False,
         "is_replied": False,
-        "failures": 0,
+        "failed": [],
         "compacted_seq": 0,
     }
     return Opening.model_validate(values | fields)
@@ -59,7 +60,12 @@ def context(
         provider=ProviderName.OPENAI, api_key="sk", base_url=None, default_model="m"
     )
     choice = ModelChoice(
-        provider="openai", model="m", access=access, window=window, max_output_tokens=None
+        provider="openai",
+        model="m",
+        access=access,
+        window=window,
+        max_output_tokens=None,
+        circuit="llm:openai",
     )
     return Context(
         opening=opening(),
@@ -69,6 +75,7 @@ def context(
         choice=choice,
         timeout=30.0,
         count=count,
+        permit=Permit(circuit="llm:openai", epoch=0),
     )
 
 
