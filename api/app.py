@@ -33,7 +33,7 @@ from api.gathering.routes import settings as settings_routes
 from api.middleware import BodyLimit, Head, RequestContext, TrailingSlash
 from api.openapi import DescribedAPI
 from api.platform.dialect import PLATFORM
-from api.platform.routes import api_keys, approvals, audit, auth, secrets, sessions, users
+from api.platform.routes import api_keys, approvals, audit, auth, files, secrets, sessions, users
 from api.platform.routes import health as platform_health
 from api.platform.routes import ip_rules as platform_ip_rules
 from api.platform.routes import security as platform_security
@@ -72,6 +72,7 @@ ROUTERS = (
     audit.router,
     secrets.router,
     approvals.router,
+    files.router,
     aether_health.router,
     projects.router,
     chats.router,
@@ -104,6 +105,7 @@ _TAGS = [
     {"name": "Settings", "description": "Model providers and the application's own settings."},
     {"name": "Security", "description": "Who may call, from where, and with what."},
     {"name": "Approvals", "description": "What waits for a person's yes or no."},
+    {"name": "Files", "description": "What people upload and tasks hand in."},
     {"name": "Secrets", "description": "Values that are kept encrypted and used by name."},
 ]
 
@@ -170,7 +172,12 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
     """Put what every request passes around the routes, the innermost first."""
     app.add_middleware(Head)
     app.add_middleware(TrailingSlash)
-    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, dialects=DIALECTS)
+    app.add_middleware(
+        BodyLimit,
+        max_bytes=settings.max_body_bytes,
+        dialects=DIALECTS,
+        own_limits=[files.UPLOAD_PATH],
+    )
     app.add_middleware(Gate, settings=settings, dialects=DIALECTS)
     proxies = Proxies(parse_networks(settings.trusted_proxies))
     app.add_middleware(RequestContext, dialects=DIALECTS, proxies=proxies)

@@ -161,7 +161,7 @@ class Core:
         self.codec = None if ground.keys is None else EncryptionCodec(ground.keys)
         self.events, self.errands = ground.events, ground.errands
         self.security, self.guard = ground.security, ground.guard
-        self.references = ground.references
+        self.references, self.plain = ground.references, ground.plain
         self.audit = AuditService(ground.db)
         self.health = HealthService(ground.db, ground.engine, ground.settings.conclave_data_dir)
         self.memories = MemoryService(ground.db, ground.events, ground.audit)
@@ -186,6 +186,7 @@ class Core:
         self.configuration, self.application = rules.configuration, rules.application
         self.components = rules.components
         self.workforce = workforce
+        self.files, self.blobs = workforce.files, workforce.blobs
         self._stack = stack
 
     async def close(self) -> None:

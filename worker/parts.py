@@ -19,6 +19,7 @@ from conclave.container import Core
 from conclave.conversations.dispatch import TARGET_KIND as CONVERSATION_TARGET
 from conclave.conversations.record import ConversationRecord
 from conclave.conversations.turns import TurnService
+from conclave.files.upkeep import FileUpkeep
 from conclave.mailbox import Mailbox
 from conclave.outbox.relay import Relay
 from conclave.ports.engine import Chore
@@ -87,4 +88,5 @@ def chores_of(core: Core) -> dict[ChoreName, Chore]:
         ChoreName.PURGE_SESSIONS: core.identity.upkeep,
         ChoreName.ANNOUNCE_EXPIRING_SECRETS: core.expiry_notices,
         ChoreName.REMOVE_SCRATCH_WORKSPACES: ScratchRemoval(core.db, core.workspace_store),
+        ChoreName.REMOVE_STRAY_FILES: FileUpkeep(core.db, core.files, core.blobs, core.plain),
     }
