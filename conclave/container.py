@@ -26,6 +26,7 @@ from conclave.adapters.net.guard import OutgoingGuard
 from conclave.adapters.net.setup import outgoing_guard
 from conclave.adapters.net.web import GuardedWeb
 from conclave.adapters.sandbox.host import HostSandbox
+from conclave.adapters.store.blobs import blob_store
 from conclave.adapters.store.probe import store_probe
 from conclave.adapters.workspace.store import DirectoryStore
 from conclave.agents.assistant import AssistantService
@@ -50,6 +51,8 @@ from conclave.crypto import KeyFile, Keyring
 from conclave.db import Database
 from conclave.errands import Errands
 from conclave.events import EventLog
+from conclave.files.service import FileService
+from conclave.files.signing import DownloadSigner
 from conclave.ground import Ground
 from conclave.health.service import HealthService
 from conclave.identity import sealed as identity_sealed
@@ -58,6 +61,7 @@ from conclave.identity.assembly import Identity, build_identity
 from conclave.identity.passwords import Argon2Cost
 from conclave.mailbox import Mailbox
 from conclave.memories.service import MemoryService
+from conclave.ports.blobs import BlobStore
 from conclave.ports.engine import WorkflowEngine
 from conclave.ports.events import EventBus
 from conclave.ports.identity import Authenticator
@@ -129,6 +133,8 @@ class _Deeds:
     approval_dispatch: ApprovalDispatch
     tools: ToolService
     tool_desk: ToolDesk
+    files: FileService
+    blobs: BlobStore
 
 
 @dataclass(frozen=True)
@@ -181,12 +187,12 @@ class Core:
         self.permissions = deeds.permissions
         self.approvals, self.approval_dispatch = deeds.approvals, deeds.approval_dispatch
         self.tools, self.tool_desk = deeds.tools, deeds.tool_desk
+        self.files, self.blobs = deeds.files, deeds.blobs
         self.identity, self.api_keys = rules.identity, rules.api_keys
         self.authenticator: Authenticator = rules.identity.authenticator
         self.configuration, self.application = rules.configuration, rules.application
         self.components = rules.components
         self.workforce = workforce
-        self.files, self.blobs = workforce.files, workforce.blobs
         self._stack = stack
 
     async def close(self) -> None:
@@ -304,6 +310,8 @@ def _build_deeds(ground: Ground, toolbox: Toolbox | None, git_protocols: Collect
         hidden=[settings.conclave_data_dir], unsandboxed=settings.sandbox_unsandboxed
     )
     sandbox_config = SandboxConfigService(db, audit, sandbox)
+    blobs = blob_store(settings.object_store_url, settings.conclave_data_dir, ground.environment)
+    files = FileService(db, audit, blobs, ground.plain, DownloadSigner(ground.keys))
     box = toolbox or default_toolbox(
         workspaces=workspaces,
         sandbox=sandbox,
@@ -311,6 +319,7 @@ def _build_deeds(ground: Ground, toolbox: Toolbox | None, git_protocols: Collect
         web=GuardedWeb(ground.guard),
         references=ground.references,
         secret_hosts=settings.tool_secret_hosts,
+        outputs=files,
     )
     permissions = PermissionService(db, audit, lambda: [tool.name for tool in box.all()])
     approval_dispatch = ApprovalDispatch(db, ground.mailbox, ground.errands, ground.engine)
@@ -330,6 +339,8 @@ def _build_deeds(ground: Ground, toolbox: Toolbox | None, git_protocols: Collect
         approval_dispatch=approval_dispatch,
         tools=tools,
         tool_desk=ToolDeskService(box, permissions, approvals, events, handoffs),
+        files=files,
+        blobs=blobs,
     )
 
 

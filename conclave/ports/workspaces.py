@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Protocol
@@ -24,6 +24,10 @@ class FileTree(Protocol):
 
     async def read(self, path: str) -> FileContent:
         """Return a file. Raises `TooLarge` beyond 5 MiB, `Conflict` for a directory."""
+        ...
+
+    def pieces(self, path: str) -> AsyncIterator[bytes]:
+        """Return a file's bytes piece by piece, however large it is. Raises as `read` does."""
         ...
 
     async def write(

@@ -22,6 +22,7 @@ class OpenedExecution(Shape):
     execution: ToolExecution
     asker: ToolAsker
     project_id: int | None
+    task_id: int | None = None
     is_granted: bool
     is_over: bool
     """The conversation was ended, or a later run owns it."""
@@ -127,6 +128,7 @@ def _opened(row: RowMapping) -> OpenedExecution:
             tightened=row["permissions"],
         ),
         project_id=row["project_id"],
+        task_id=row["task_id"],
         is_granted=row["is_granted"],
         is_over=row["final"] or row["present_execution"] != execution.execution,
     )

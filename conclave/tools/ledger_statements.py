@@ -9,6 +9,7 @@ from schema.domain.tools import ExecutionStatus
 from schema.tables.agents import AgentRow
 from schema.tables.circles import CircleRow
 from schema.tables.conversations import ConversationRow
+from schema.tables.tasks import TaskRow
 from schema.tables.tools import ToolExecutionRow, ToolGrantRow
 
 OPEN = (ExecutionStatus.WAITING, ExecutionStatus.READY, ExecutionStatus.RUNNING)
@@ -48,6 +49,7 @@ OPENED = (
         ConversationRow.permissions,
         ConversationRow.final,
         ConversationRow.execution.label("present_execution"),
+        TaskRow.id.label("task_id"),
         CircleRow.config.label("circle_config"),
         AgentRow.name.label("agent_name"),
         AgentRow.config.label("agent_config"),
@@ -61,6 +63,7 @@ OPENED = (
     )
     .select_from(ToolExecutionRow)
     .join(ConversationRow, ConversationRow.id == ToolExecutionRow.conversation_id)
+    .outerjoin(TaskRow, TaskRow.conversation_id == ConversationRow.id)
     .outerjoin(CircleRow, CircleRow.id == ConversationRow.circle_id)
     .outerjoin(AgentRow, AgentRow.id == ToolExecutionRow.agent_id)
     .where(_line)

@@ -138,6 +138,7 @@ class ToolService:
             conversation_id=line.conversation_id,
             agent_id=line.agent_id or 0,
             project_id=opened.project_id,
+            task_id=opened.task_id,
         )
         try:
             async with asyncio.timeout(timeout):

@@ -113,6 +113,8 @@ class ToolPlace(Shape):
     agent_id: int
     project_id: int | None = None
     """None: a scratch workspace of the conversation's own."""
+    task_id: int | None = None
+    """The task whose transcript the conversation is."""
 
 
 class StepPlace(Shape):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from conclave.ports.files import OutputFiles
 from conclave.ports.secrets import SecretReferences
 from conclave.ports.tools import Sandbox
 from conclave.ports.urls import WebClient
@@ -9,6 +10,7 @@ from conclave.ports.workspaces import Workspaces
 from conclave.tools.builtin.files import FileTools
 from conclave.tools.builtin.git import GitTools
 from conclave.tools.builtin.http import HttpTools, SecretHosts
+from conclave.tools.builtin.outputs import OutputTools
 from conclave.tools.builtin.places import Places, SandboxRules
 from conclave.tools.builtin.search import SearchTools
 from conclave.tools.builtin.shell import ShellTools
@@ -23,6 +25,7 @@ def default_toolbox(
     web: WebClient,
     references: SecretReferences,
     secret_hosts: SecretHosts,
+    outputs: OutputFiles,
 ) -> ToolRegistry:
     """Return the tools of this product."""
     places = Places(workspaces, rules)
@@ -32,6 +35,7 @@ def default_toolbox(
             *SearchTools(places, sandbox).tools(),
             *ShellTools(places, sandbox).tools(),
             *GitTools(places).tools(),
+            *OutputTools(places, outputs).tools(),
             *HttpTools(web, references, secret_hosts).tools(),
         ]
     )
