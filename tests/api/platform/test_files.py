@@ -19,6 +19,7 @@ from conclave.db import Database
 from conclave.settings import AuthMode, Settings
 from schema.tables.files import FileRow
 from tests.api.conftest import local_client
+from tests.api.live import serving
 from tests.fakes.callers import bearer
 
 FILES = "/api/v1/files"
@@ -369,3 +370,23 @@ async def test_the_store_is_closed_to_others(client: httpx.AsyncClient, api_sett
     assert len(found) >= 4
     for path in found:
         assert path.stat().st_mode & 0o077 == 0, path
+
+
+async def test_over_a_real_socket_a_client_that_is_still_sending_gets_its_answer(
+    client: httpx.AsyncClient, core: Core, api_settings: Settings
+):
+    """The rest is read and thrown away: a connection that is cut would lose the answer."""
+    await set_to(client, "max_file_size_mb", 1)
+    headers = {"content-type": "multipart/form-data; boundary=b", **bearer("admin")}
+    async with serving(core, api_settings) as live, httpx.AsyncClient(timeout=30) as sender:
+        path = f"{live.http}{FILES}/upload"
+        for _ in range(2):
+            answer = await sender.post(path, content=chunks(400, []), headers=headers)
+            assert (answer.status_code, answer.json()["error_code"]) == (413, "STG_003")
+        answer = await sender.post(
+            path, files={"file": ("a", CONTENT[:1000])}, headers=bearer("admin")
+        )
+        assert answer.status_code == 201
+        answer = await sender.get(f"{live.http}{FILES}/1/download", headers=bearer("admin"))
+        assert answer.content == CONTENT[:1000]
+    assert len(stored(api_settings)) == 1
