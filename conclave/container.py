@@ -16,6 +16,7 @@ from temporalio.client import Client
 from conclave.adapters.bus.postgres import PostgresBus
 from conclave.adapters.bus.probe import RedisProbe
 from conclave.adapters.bus.watchers import StreamWatchers
+from conclave.adapters.git.branches import BranchedRepository
 from conclave.adapters.git.program import GitProgram
 from conclave.adapters.git.remotes import GuardedRemotes, known_credentials
 from conclave.adapters.git.repository import GitRepository
@@ -301,7 +302,9 @@ def _build_deeds(ground: Ground, toolbox: Toolbox | None, git_protocols: Collect
     remotes = GuardedRemotes(ground.guard, git_protocols, known_credentials(ground.environment))
     git = GitProgram(git_protocols)
     store = DirectoryStore(
-        settings.conclave_data_dir / "workspaces", lambda home: GitRepository(home, git, remotes)
+        settings.conclave_data_dir / "workspaces",
+        lambda home: GitRepository(home, git, remotes),
+        lambda home, source, branch: BranchedRepository(home, source, branch, git, remotes),
     )
     project_dispatch = ProjectDispatch(db, ground.mailbox, ground.errands, ground.engine)
     projects = ProjectService(db, events, audit, project_dispatch, remotes)

@@ -27,6 +27,7 @@ from conclave.settings import AuthMode
 from conclave.workspaces.checkout import CheckoutService
 from conclave.workspaces.dispatch import TARGET_KIND as PROJECT_TARGET
 from conclave.workspaces.scratch import ScratchRemoval
+from conclave.workspaces.worktrees import WorktreeRemoval
 from schema.payloads.upkeep import ChoreName
 
 
@@ -88,5 +89,6 @@ def chores_of(core: Core) -> dict[ChoreName, Chore]:
         ChoreName.PURGE_SESSIONS: core.identity.upkeep,
         ChoreName.ANNOUNCE_EXPIRING_SECRETS: core.expiry_notices,
         ChoreName.REMOVE_SCRATCH_WORKSPACES: ScratchRemoval(core.db, core.workspace_store),
+        ChoreName.REMOVE_TASK_WORKTREES: WorktreeRemoval(core.db, core.workspace_store),
         ChoreName.REMOVE_STRAY_FILES: FileUpkeep(core.db, core.files, core.blobs, core.plain),
     }

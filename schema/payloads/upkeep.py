@@ -14,6 +14,7 @@ class ChoreName(StrEnum):
     PURGE_SESSIONS = "purge_sessions"
     ANNOUNCE_EXPIRING_SECRETS = "announce_expiring_secrets"
     REMOVE_SCRATCH_WORKSPACES = "remove_scratch_workspaces"
+    REMOVE_TASK_WORKTREES = "remove_task_worktrees"
     REMOVE_STRAY_FILES = "remove_stray_files"
 
 

@@ -74,12 +74,13 @@ async def set_task(
     db: Database, task_id: int, status: str, *, days_ago: float | None = None
 ) -> None:
     """Let a task have a status, since so many days where it has ended."""
-    ended = None if days_ago is None else func.now() - timedelta(days=days_ago)
+    changed = func.now() - timedelta(days=days_ago or 0)
+    ended = None if days_ago is None else changed
     async with db.transaction() as tx:
         await tx.conn.execute(
             update(TaskRow)
             .where(TaskRow.id == task_id)
-            .values(status=status, completed_at=ended, updated_at=ended or func.now())
+            .values(status=status, completed_at=ended, updated_at=changed)
         )
 
 

@@ -54,6 +54,9 @@ class Scratch:
     async def open(self, project_id: int) -> tuple[Project, Workspace]:
         raise NotFound(f"Project {project_id} not found")
 
+    async def of_task(self, project_id: int, task_id: int) -> tuple[Project, Workspace]:
+        raise NotFound(f"Project {project_id} not found")
+
     async def scratch(self, name: str) -> Workspace:
         return await self.store.make(name)
 
