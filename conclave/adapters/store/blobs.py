@@ -26,7 +26,7 @@ def blob_store(url: str | None, data_dir: Path, environment: Mapping[str, str]) 
     if not url:
         return DirectoryBlobs(data_dir / "files")
     parts = urlsplit(url)
-    if parts.scheme == "file" and parts.netloc in {"", "localhost"} and parts.path:
+    if parts.scheme == "file" and parts.netloc in {"", "localhost"} and parts.path.startswith("/"):
         return DirectoryBlobs(Path(unquote(parts.path)))
     if parts.scheme == "s3" and parts.netloc:
         return BucketBlobs(parts.netloc, environment)

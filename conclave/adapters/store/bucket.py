@@ -49,10 +49,12 @@ class BucketBlobs:
             writer = obstore.open_writer_async(
                 self._store(), _INCOMING + token, buffer_size=_PART, max_concurrency=2
             )
-            # Without a close there is no object: parts of an upload that was given up are the
-            # bucket's to clear (a lifecycle rule for incomplete uploads).
-            async for piece in intake:
+        async for piece in intake:
+            with _named():
                 await writer.write(piece)
+        # Without this there is no object. Parts of an upload that was given up are the bucket's
+        # to clear, by a lifecycle rule for incomplete uploads.
+        with _named():
             await writer.close()
         return StagedBlob(token=token, sha256=intake.sha256, size_bytes=intake.size)
 
@@ -156,5 +158,5 @@ def _named() -> Generator[None]:
         yield
     except (PermissionDeniedError, UnauthenticatedError):
         raise Unavailable("The object store refuses the credentials.") from None
-    except BaseError:
+    except (BaseError, OSError):  # what writes raises the latter
         raise Unavailable("The object store cannot be used: no answer, or an error.") from None
