@@ -17,10 +17,13 @@ from api.app import create_app
 from conclave.container import Core
 from conclave.db import Database
 from conclave.settings import AuthMode, Settings
+from schema.domain.conversations import ConversationKind
+from schema.domain.tools import ToolPlace
 from schema.tables.files import FileRow
 from tests.api.conftest import local_client
 from tests.api.live import serving
 from tests.fakes.callers import bearer
+from tests.harness.tasks import a_conversation, a_task
 
 FILES = "/api/v1/files"
 CONTENT = os.urandom(3 * 1024 * 1024 + 17)
@@ -390,3 +393,25 @@ async def test_over_a_real_socket_a_client_that_is_still_sending_gets_its_answer
         answer = await sender.get(f"{live.http}{FILES}/1/download", headers=bearer("admin"))
         assert answer.content == CONTENT[:1000]
     assert len(stored(api_settings)) == 1
+
+
+async def test_what_a_private_chat_hands_in_is_not_there_for_others(
+    outside: httpx.AsyncClient, core: Core, database: Database
+):
+    """The file of user 12, who is the operator; a task's file beside it is everybody's."""
+    chat = await a_conversation(database, ConversationKind.CHAT, owner="user:12")
+    place = ToolPlace(conversation_id=chat, agent_id=1)
+    await core.files.publish(place, "diary.txt", chunks(1, []))
+    task = await a_task(database)
+    await core.files.publish(task.place, "plan.txt", chunks(1, []))
+    for caller, seen in (("operator", 2), ("admin", 2), ("other operator", 1), ("viewer", 1)):
+        outside.headers.update(bearer(caller))
+        assert len((await outside.get(FILES)).json()) == seen
+        for path in ("", "/download", "/url"):
+            status = (await outside.get(f"{FILES}/1{path}")).status_code
+            assert status == (200 if seen == 2 else 404), (caller, path)
+        assert len((await outside.get(f"{FILES}?task_id={task.id}")).json()) == 1
+    outside.headers.update(bearer("other operator"))
+    assert (await outside.delete(f"{FILES}/1")).status_code == 404
+    outside.headers.update(bearer("operator"))
+    assert (await outside.delete(f"{FILES}/1")).status_code == 204

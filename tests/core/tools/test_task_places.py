@@ -1,4 +1,4 @@
-"""Where a call runs: a task's calls are told whose they are, as read from the ledger or handed on."""
+"""Where a call runs: a task's calls know whose they are, as read or as handed on."""
 
 from __future__ import annotations
 
