@@ -41,6 +41,7 @@ from api.platform.routes import (
     audit,
     auth,
     dead_letters,
+    files,
     secrets,
     sessions,
     tasks,
@@ -92,6 +93,7 @@ ROUTERS = (
     platform_agents.router,
     platform_analytics.router,
     platform_breakers.router,
+    files.router,
     aether_health.router,
     projects.router,
     chats.router,
@@ -129,6 +131,7 @@ _TAGS = [
     {"name": "Analytics", "description": "What was done, counted."},
     {"name": "Notifications", "description": "What the caller is told in the product."},
     {"name": "Circuit breakers", "description": "What is not called while it does not answer."},
+    {"name": "Files", "description": "What people upload and tasks hand in."},
     {"name": "Secrets", "description": "Values that are kept encrypted and used by name."},
 ]
 
@@ -195,7 +198,12 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
     """Put what every request passes around the routes, the innermost first."""
     app.add_middleware(Head)
     app.add_middleware(TrailingSlash)
-    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, dialects=DIALECTS)
+    app.add_middleware(
+        BodyLimit,
+        max_bytes=settings.max_body_bytes,
+        dialects=DIALECTS,
+        own_limits=[files.UPLOAD_PATH],
+    )
     app.add_middleware(Gate, settings=settings, dialects=DIALECTS)
     proxies = Proxies(parse_networks(settings.trusted_proxies))
     app.add_middleware(RequestContext, dialects=DIALECTS, proxies=proxies)

@@ -23,6 +23,17 @@ _UNNAMED = {404: "Resource not found", 405: "Method not allowed"}
 _log = get_logger(__name__)
 
 
+class RangeUnsatisfiable(ConclaveError):
+    """No byte that is asked for is there; `headers` tell how many there are."""
+
+    code = "range_unsatisfiable"
+    status = 416
+
+    def __init__(self, size: int) -> None:
+        super().__init__(f"The file has {size} bytes: nothing of that range is there")
+        self.headers: Mapping[str, str] = {"Content-Range": f"bytes */{size}"}
+
+
 class RateLimited(TooManyRequests):
     """Over a rate limit; `headers` tell which one and how long."""
 
@@ -44,7 +55,7 @@ def render(path: str, problem: Problem, dialects: Sequence[Dialect]) -> Response
 
 
 def _headers(error: ConclaveError) -> dict[str, str]:
-    headers = dict(error.headers) if isinstance(error, RateLimited) else {}
+    headers = dict(error.headers) if isinstance(error, RateLimited | RangeUnsatisfiable) else {}
     seconds: object = getattr(error, "retry_after", None)
     if isinstance(seconds, int | float) and math.isfinite(seconds):
         headers["Retry-After"] = str(max(1, math.ceil(seconds)))
@@ -152,6 +163,8 @@ _MEANINGS = {
     404: "Unknown, or deleted",
     409: "The present state does not allow it",
     413: "The body is too large",
+    415: "Files of this type are not taken",
+    416: "Nothing of the range that was asked for is there",
     422: "A value does not fit: which field, and why",
     429: "Over a rate limit; Retry-After says when to try again",
     423: "Locked after too many failures; Retry-After says for how long",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from urllib.parse import quote
 
 from starlette.requests import ClientDisconnect
@@ -112,16 +112,26 @@ class RequestContext:
 
 
 class BodyLimit:
-    """Refuses bodies over a number of bytes, announced or not."""
+    """Refuses bodies over a number of bytes, announced or not.
 
-    def __init__(self, app: ASGIApp, max_bytes: int, dialects: Sequence[Dialect]) -> None:
+    The paths of `own_limits` count for themselves.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        max_bytes: int,
+        dialects: Sequence[Dialect],
+        own_limits: Collection[str] = (),
+    ) -> None:
         self._app = app
         self._max_bytes = max_bytes
         self._dialects = dialects
+        self._own_limits = frozenset(own_limits)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer 413 at once where the length is announced, else while it is read."""
-        if scope["type"] != "http":
+        if scope["type"] != "http" or scope["path"].rstrip("/") in self._own_limits:
             await self._app(scope, receive, send)
             return
         too_large = TooLarge(f"The body is larger than {self._max_bytes} bytes")

@@ -16,6 +16,7 @@ from temporalio.client import Client
 from conclave.adapters.bus.postgres import PostgresBus
 from conclave.adapters.bus.probe import RedisProbe
 from conclave.adapters.bus.watchers import StreamWatchers
+from conclave.adapters.git.branches import BranchedRepository
 from conclave.adapters.git.program import GitProgram
 from conclave.adapters.git.remotes import GuardedRemotes, known_credentials
 from conclave.adapters.git.repository import GitRepository
@@ -26,6 +27,7 @@ from conclave.adapters.net.guard import OutgoingGuard
 from conclave.adapters.net.setup import outgoing_guard
 from conclave.adapters.net.web import GuardedWeb
 from conclave.adapters.sandbox.host import HostSandbox
+from conclave.adapters.store.blobs import blob_store
 from conclave.adapters.store.probe import store_probe
 from conclave.adapters.workspace.store import DirectoryStore
 from conclave.agents.assistant import AssistantService
@@ -53,6 +55,8 @@ from conclave.crypto import KeyFile, Keyring
 from conclave.db import Database
 from conclave.errands import Errands
 from conclave.events import EventLog
+from conclave.files.service import FileService
+from conclave.files.signing import DownloadSigner
 from conclave.ground import Ground
 from conclave.health.service import HealthService
 from conclave.identity import sealed as identity_sealed
@@ -61,6 +65,7 @@ from conclave.identity.assembly import Identity, build_identity
 from conclave.identity.passwords import Argon2Cost
 from conclave.mailbox import Mailbox
 from conclave.memories.service import MemoryService
+from conclave.ports.blobs import BlobStore
 from conclave.ports.engine import WorkflowEngine
 from conclave.ports.events import EventBus
 from conclave.ports.identity import Authenticator
@@ -135,6 +140,8 @@ class _Deeds:
     approval_dispatch: ApprovalDispatch
     tools: ToolService
     tool_desk: ToolDesk
+    files: FileService
+    blobs: BlobStore
 
 
 @dataclass(frozen=True)
@@ -167,7 +174,7 @@ class Core:
         self.codec = None if ground.keys is None else EncryptionCodec(ground.keys)
         self.events, self.errands = ground.events, ground.errands
         self.security, self.guard = ground.security, ground.guard
-        self.references = ground.references
+        self.references, self.plain = ground.references, ground.plain
         self.audit = AuditService(ground.db)
         self.health = HealthService(ground.db, ground.engine, ground.settings.conclave_data_dir)
         self.memories = MemoryService(ground.db, ground.events, ground.audit)
@@ -188,6 +195,7 @@ class Core:
         self.permissions = deeds.permissions
         self.approvals, self.approval_dispatch = deeds.approvals, deeds.approval_dispatch
         self.tools, self.tool_desk = deeds.tools, deeds.tool_desk
+        self.files, self.blobs = deeds.files, deeds.blobs
         self.identity, self.api_keys = rules.identity, rules.api_keys
         self.authenticator: Authenticator = rules.identity.authenticator
         self.configuration, self.application = rules.configuration, rules.application
@@ -252,7 +260,7 @@ async def build_core(
     rules = _build_rules(ground, models, password_cost)
     stack.callback(rules.identity.close)
     talks.conversations.approvals = talks.agents.approvals = deeds.approvals
-    workforce = build_workforce(ground, deeds.tool_desk)
+    workforce = build_workforce(ground, deeds.tool_desk, deeds.files)
     talks.agents.work.tasks = workforce.tasks
     deeds.approvals.tasks = workforce.tasks
     deeds.approvals.notifier = workforce.notifications
@@ -314,7 +322,9 @@ def _build_deeds(ground: Ground, toolbox: Toolbox | None, git_protocols: Collect
     remotes = GuardedRemotes(ground.guard, git_protocols, known_credentials(ground.environment))
     git = GitProgram(git_protocols)
     store = DirectoryStore(
-        settings.conclave_data_dir / "workspaces", lambda home: GitRepository(home, git, remotes)
+        settings.conclave_data_dir / "workspaces",
+        lambda home: GitRepository(home, git, remotes),
+        lambda home, source, branch: BranchedRepository(home, source, branch, git, remotes),
     )
     project_dispatch = ProjectDispatch(db, ground.mailbox, ground.errands, ground.engine)
     projects = ProjectService(db, events, audit, project_dispatch, remotes)
@@ -323,6 +333,8 @@ def _build_deeds(ground: Ground, toolbox: Toolbox | None, git_protocols: Collect
         hidden=[settings.conclave_data_dir], unsandboxed=settings.sandbox_unsandboxed
     )
     sandbox_config = SandboxConfigService(db, audit, sandbox)
+    blobs = blob_store(settings.object_store_url, settings.conclave_data_dir, ground.environment)
+    files = FileService(db, audit, blobs, ground.plain, DownloadSigner(ground.keys))
     box = toolbox or default_toolbox(
         workspaces=workspaces,
         sandbox=sandbox,
@@ -331,6 +343,7 @@ def _build_deeds(ground: Ground, toolbox: Toolbox | None, git_protocols: Collect
         references=ground.references,
         secret_hosts=settings.tool_secret_hosts,
         progress=TaskProgress(db, events),
+        outputs=files,
     )
     permissions = PermissionService(db, audit, lambda: [tool.name for tool in box.all()])
     approval_dispatch = ApprovalDispatch(db, ground.mailbox, ground.errands, ground.engine)
@@ -350,6 +363,8 @@ def _build_deeds(ground: Ground, toolbox: Toolbox | None, git_protocols: Collect
         approval_dispatch=approval_dispatch,
         tools=tools,
         tool_desk=ToolDeskService(box, permissions, approvals, events, handoffs),
+        files=files,
+        blobs=blobs,
     )
 
 

@@ -107,6 +107,13 @@ class Settings(BaseSettings):
             raise ValueError("must start with postgresql://")
         return value
 
+    @field_validator("object_store_url")
+    @classmethod
+    def _is_a_store(cls, value: str | None) -> str | None:
+        if value and not value.startswith(("file:///", "file://localhost/", "s3://")):
+            raise ValueError("must start with file:/// or s3://")
+        return value or None
+
     @field_validator("http_tool_secrets")
     @classmethod
     def _is_list_of_secrets(cls, value: str) -> str:

@@ -14,6 +14,7 @@ from conclave.breakers.service import BreakerService
 from conclave.conversations.threads import ThreadService
 from conclave.ground import Ground
 from conclave.notifications.service import NotificationService
+from conclave.ports.files import FileDesk
 from conclave.ports.tools import ToolDesk
 from conclave.tasks.attempts import TaskAttempts
 from conclave.tasks.dead_letters import DeadLetterService
@@ -44,7 +45,7 @@ class Workforce:
     breaker_desk: BreakerAdministration
 
 
-def build_workforce(ground: Ground, tool_desk: ToolDesk) -> Workforce:
+def build_workforce(ground: Ground, tool_desk: ToolDesk, files: FileDesk) -> Workforce:
     """Build the services of work on what the rest of the core is."""
     notifications = NotificationService(ground.db, ground.events, ground.audit)
     agent_record = AgentStanding(ground.events, notifications, ground.plain)
@@ -57,7 +58,7 @@ def build_workforce(ground: Ground, tool_desk: ToolDesk) -> Workforce:
     wakes.hand_out = dispatcher.hand_out
     breakers = BreakerService(db, events)
     return Workforce(
-        tasks=TaskService(db, events, audit, threads, wakes, endings),
+        tasks=TaskService(db, events, audit, threads, wakes, endings, files),
         dead_letters=DeadLetterService(db, events, audit, endings),
         task_wakes=wakes,
         task_turns=TaskTurnService(endings),

@@ -20,6 +20,7 @@ from conclave.container import Core
 from conclave.conversations.dispatch import TARGET_KIND as CONVERSATION_TARGET
 from conclave.conversations.record import ConversationRecord
 from conclave.conversations.turns import TurnService
+from conclave.files.upkeep import FileUpkeep
 from conclave.mailbox import Mailbox
 from conclave.outbox.relay import Relay
 from conclave.ports.engine import Chore
@@ -28,6 +29,7 @@ from conclave.tasks.wakes import DISPATCH_TARGET, TASK_TARGET
 from conclave.workspaces.checkout import CheckoutService
 from conclave.workspaces.dispatch import TARGET_KIND as PROJECT_TARGET
 from conclave.workspaces.scratch import ScratchRemoval
+from conclave.workspaces.worktrees import WorktreeRemoval
 from schema.payloads.upkeep import ChoreName
 
 
@@ -96,4 +98,6 @@ def chores_of(core: Core) -> dict[ChoreName, Chore]:
         ChoreName.ANNOUNCE_EXPIRING_SECRETS: core.expiry_notices,
         ChoreName.TELL_OVERDUE_TASKS: core.workforce.overdue_tasks,
         ChoreName.REMOVE_SCRATCH_WORKSPACES: ScratchRemoval(core.db, core.workspace_store),
+        ChoreName.REMOVE_TASK_WORKTREES: WorktreeRemoval(core.db, core.workspace_store),
+        ChoreName.REMOVE_STRAY_FILES: FileUpkeep(core.db, core.files, core.blobs, core.plain),
     }

@@ -76,6 +76,8 @@ UPKEEP: Final = (
             ChoreName.PURGE_SESSIONS,
             ChoreName.ANNOUNCE_EXPIRING_SECRETS,
             ChoreName.REMOVE_SCRATCH_WORKSPACES,
+            ChoreName.REMOVE_TASK_WORKTREES,
+            ChoreName.REMOVE_STRAY_FILES,
         ),
     ),
 )

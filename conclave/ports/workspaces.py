@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Protocol
@@ -24,6 +24,10 @@ class FileTree(Protocol):
 
     async def read(self, path: str) -> FileContent:
         """Return a file. Raises `TooLarge` beyond 5 MiB, `Conflict` for a directory."""
+        ...
+
+    def pieces(self, path: str) -> AsyncIterator[bytes]:
+        """Return a file's bytes piece by piece, however large it is. Raises as `read` does."""
         ...
 
     async def write(
@@ -122,6 +126,29 @@ class Repository(Protocol):
         ...
 
 
+class Branched(Repository, Protocol):
+    """A repository made from another one, which shows its work as a branch.
+
+    What is committed here is on a branch of the other one as soon as it can be, and at the latest
+    when this one is next opened. Nothing else of the other one can be changed from here.
+    """
+
+    async def grow(self, base: str | None) -> None:
+        """Make it, with its files: from its branch in the other one, else from `base`."""
+        ...
+
+    async def show(self) -> None:
+        """Bring the other one to what is committed here. May be repeated.
+
+        Raises `Unavailable` while the other one is busy, `Conflict` where it cannot be.
+        """
+        ...
+
+    async def catch_up(self) -> None:
+        """Do so if something was left; what cannot be shown yet is left once more."""
+        ...
+
+
 class Workspace(Protocol):
     """A place for files, and the repository that records them."""
 
@@ -163,6 +190,18 @@ class WorkspaceStore(Protocol):
         """Return a workspace, making an empty one without a repository where it is not there."""
         ...
 
+    async def branch(self, name: str, *, of: str, branch: str, base: str | None) -> Workspace:
+        """Return a workspace whose repository is a branch of that of another, making it at first.
+
+        It is whole or not there, whoever asks for it at once or dies meanwhile. Raises what git
+        and the disk raise, `Unavailable` where somebody else takes too long to make it.
+        """
+        ...
+
+    async def show(self, name: str, *, of: str, branch: str) -> None:
+        """Show in the other one what was committed in such a workspace. Raises as `Branched`."""
+        ...
+
     async def stage(self, name: str) -> Workspace:
         """Return an empty place where a workspace can be made, out of sight; others' are gone."""
         ...
@@ -188,6 +227,10 @@ class Workspaces(Protocol):
 
     async def open(self, project_id: int) -> tuple[Project, Workspace]:
         """Return a project and its files. Raises `NotFound`; `Conflict` before they are there."""
+        ...
+
+    async def of_task(self, project_id: int, task_id: int) -> tuple[Project, Workspace]:
+        """Return a project and the files of one task of it, on a branch of their own."""
         ...
 
     async def scratch(self, name: str) -> Workspace:

@@ -5,26 +5,50 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, and_, case, func, literal, or_, select, text, update
+from sqlalchemy import ColumnElement, and_, any_, case, func, literal, or_, select, text, update
+from sqlalchemy.dialects.postgresql import aggregate_order_by
 
 from conclave.db import Transaction
 from conclave.tasks.commands import TaskFilter, TaskStats
 from schema.domain.tasks import ENDED, FailedAttempt, Task, TaskPriority, TaskStatus
 from schema.tables.agents import AgentRow
 from schema.tables.conversations import ConversationRow
+from schema.tables.files import FileRow
 from schema.tables.projects import ProjectRow
 from schema.tables.tasks import TaskAttemptRow, TaskRow
 from schema.tables.tools import ApprovalRow
 
 _LIVING = TaskRow.deleted_at.is_(None)
-_SHOWN = [
-    name
-    for name in Task.model_fields
-    if name not in {"agent_name", "attempt", "overdue", "cost_usd", "metadata"}
-]
+_ELSEWHERE = {"agent_name", "attempt", "overdue", "cost_usd", "metadata", "output_files"}
+_SHOWN = [name for name in Task.model_fields if name not in _ELSEWHERE]
+_OUTPUT = (
+    select(
+        func.coalesce(
+            func.json_agg(
+                aggregate_order_by(
+                    func.json_build_object(
+                        literal("id"),
+                        FileRow.id,
+                        literal("filename"),
+                        FileRow.filename,
+                        literal("size_bytes"),
+                        FileRow.size_bytes,
+                        literal("content_type"),
+                        FileRow.content_type,
+                    ),
+                    func.array_position(TaskRow.output_files, FileRow.id),
+                )
+            ),
+            func.json_build_array(),
+        )
+    )
+    .where(FileRow.id == any_(TaskRow.output_files))
+    .correlate(TaskRow)
+)
 _TASK = (
     *(getattr(TaskRow, name) for name in _SHOWN),
     TaskRow.meta.label("metadata"),
+    _OUTPUT.scalar_subquery().label("output_files"),
     AgentRow.name.label("agent_name"),
     ConversationRow.execution.label("attempt"),
     ConversationRow.cost_usd,

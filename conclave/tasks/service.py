@@ -11,6 +11,7 @@ from conclave.caller import current_caller
 from conclave.db import Database, Transaction
 from conclave.errors import Missing
 from conclave.events import EventLog
+from conclave.ports.files import FileDesk
 from conclave.ports.threads import NewThread, TaskThreads
 from conclave.tasks.commands import TaskFilter, TaskStats, UpdateTask
 from conclave.tasks.endings import TaskEndings
@@ -40,6 +41,7 @@ class TaskService:
         threads: TaskThreads,
         wakes: TaskWakes,
         endings: TaskEndings,
+        files: FileDesk,
     ) -> None:
         self._db = db
         self._events = events
@@ -47,6 +49,7 @@ class TaskService:
         self._threads = threads
         self._wakes = wakes
         self._endings = endings
+        self._files = files
         self._transitions = TaskTransitions(endings)
         self._tasks = TaskRepository()
         self._hot = TaskHotPath()
@@ -176,6 +179,10 @@ class TaskService:
         agent_id = command.agent_id
         if agent_id is not None and not await self._tasks.has_agent(tx, agent_id):
             raise Missing("agent_id", f"Agent {agent_id} not found")
+        there = await self._files.exists(tx, command.output_files)
+        missing = [one for one in command.output_files if one not in there]
+        if missing:
+            raise Missing("output_files", f"File {missing[0]} not found")
 
     async def _apply(
         self,
@@ -189,7 +196,7 @@ class TaskService:
         plain = {
             name: value
             for name, value in given.items()
-            if name not in {"status", "agent_id"} and getattr(before, name) != value
+            if name not in {"status", "agent_id"} and _value(before, name) != value
         }
         values = dict(plain)
         if "priority" in plain:
@@ -221,6 +228,13 @@ class TaskService:
 
     def _tell(self, task_id: int, run: int, item: InboxItem) -> None:
         self._wakes.tell_amended(task_id, run, item)
+
+
+def _value(task: Task, name: str) -> object:
+    """Return a field as a change of it is written."""
+    if name == "output_files":
+        return [file.id for file in task.output_files]
+    return getattr(task, name)
 
 
 def _found(task: Task | None, task_id: int) -> Task:

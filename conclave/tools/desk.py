@@ -193,6 +193,7 @@ def _ready(line: ToolExecution, asker: ToolAsker, around: Surroundings) -> Opene
         execution=line,
         asker=asker,
         project_id=around.project_id,
+        task_id=around.task_id,
         is_granted=line.tool_name in around.granted,
         is_over=False,
     )

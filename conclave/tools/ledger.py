@@ -22,6 +22,7 @@ class OpenedExecution(Shape):
     execution: ToolExecution
     asker: ToolAsker
     project_id: int | None
+    task_id: int | None = None
     is_granted: bool
     is_over: bool
     """The conversation was ended, a later run owns it, or its agent was stopped or deleted."""
@@ -126,10 +127,11 @@ def _opened(row: RowMapping) -> OpenedExecution:
             config=AgentConfig.model_validate(row["agent_config"] or {}),
             risk_rules=RiskRules.model_validate(row["risk_rules"] or {}),
             tightened=row["permissions"],
-            task_id=row["of_task"],
+            task_id=row["task_id"],
             required_tools=row["required_tools"],
         ),
         project_id=row["project_id"],
+        task_id=row["task_id"],
         is_granted=row["is_granted"],
         is_over=row["final"]
         or row["present_execution"] != execution.execution

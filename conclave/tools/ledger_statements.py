@@ -49,7 +49,7 @@ OPENED = (
         ConversationRow.permissions,
         ConversationRow.final,
         ConversationRow.execution.label("present_execution"),
-        TaskRow.id.label("of_task"),
+        TaskRow.id.label("task_id"),
         TaskRow.required_tools,
         CircleRow.config.label("circle_config"),
         AgentRow.name.label("agent_name"),

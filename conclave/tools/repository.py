@@ -45,6 +45,7 @@ _INSERT = text(
 _CHAT = text(
     """
     SELECT project_id,
+        (SELECT id FROM tasks WHERE conversation_id = :id) AS task_id,
         ARRAY(SELECT tool_name FROM tool_grants WHERE conversation_id = :id) AS granted
     FROM conversations WHERE id = :id
     """
@@ -71,6 +72,7 @@ class Surroundings(Shape):
     """What a conversation's calls have in common."""
 
     project_id: int | None
+    task_id: int | None
     granted: frozenset[str]
     """The tools that are allowed for the rest of it."""
 
@@ -174,7 +176,9 @@ class ToolRepository:
     async def surroundings(self, tx: Transaction, conversation_id: int) -> Surroundings:
         """Return what a conversation's calls are judged and run with."""
         row = (await tx.conn.execute(_CHAT, {"id": conversation_id})).one()
-        return Surroundings(project_id=row.project_id, granted=frozenset(row.granted))
+        return Surroundings(
+            project_id=row.project_id, task_id=row.task_id, granted=frozenset(row.granted)
+        )
 
     async def permissions(self, tx: Transaction, *, lock: bool = False) -> Permissions:
         """Return the global rules, the defaults where none are stored."""

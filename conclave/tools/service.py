@@ -139,6 +139,7 @@ class ToolService:
             agent_id=line.agent_id or 0,
             project_id=opened.project_id,
             most_deleted_mb=opened.asker.risk_rules.max_file_delete_mb,
+            task_id=opened.task_id,
         )
         try:
             async with asyncio.timeout(timeout):

@@ -21,6 +21,7 @@ from conclave.workspaces.rendering import checkout_event, described, project_eve
 from conclave.workspaces.repository import ProjectRepository
 from schema.domain.events import EventType
 from schema.domain.projects import CheckoutStatus, Project
+from schema.domain.workspaces import task_branch, task_place
 
 _CHECKOUT_DEPENDS_ON = ("repository_url", "default_branch")
 
@@ -135,7 +136,7 @@ class ProjectService:
 
 
 class WorkspaceService:
-    """Opens workspaces: of projects, and of chats that have none."""
+    """Opens workspaces: of projects, of their tasks, and of chats that have none."""
 
     def __init__(self, projects: ProjectService, store: WorkspaceStore) -> None:
         self._projects = projects
@@ -150,6 +151,21 @@ class WorkspaceService:
         if project.checkout_status is not CheckoutStatus.READY:
             raise CheckoutNotReady(project_id, project.checkout_status, project.checkout_reason)
         return project, self._store.workspace(str(project_id))
+
+    async def of_task(self, project_id: int, task_id: int) -> tuple[Project, Workspace]:
+        """Return a project and the files of one task of it, made when they are first asked for.
+
+        They begin as the project's default branch is then, and their commits show as a branch of
+        the project's repository. Raises as `open` does, and what git raises.
+        """
+        project, _ = await self.open(project_id)
+        workspace = await self._store.branch(
+            task_place(task_id),
+            of=str(project_id),
+            branch=task_branch(task_id),
+            base=project.default_branch,
+        )
+        return project, workspace
 
     async def scratch(self, name: str) -> Workspace:
         """Return the files that belong to `name` (`chat-7`), making an empty place at first.

@@ -10,6 +10,7 @@ from typing import Final
 from pydantic import Field, JsonValue
 
 from schema.domain.base import Shape
+from schema.domain.files import FileRef
 
 
 class TaskStatus(StrEnum):
@@ -141,7 +142,8 @@ class Task(TaskHead):
     error: str | None
     error_type: str | None
     pending_reason: str | None
-    output_files: list[int]
+    output_files: list[FileRef]
+    """Those that are gone are left out."""
     deadline: datetime | None
     overdue: bool
     started_at: datetime | None

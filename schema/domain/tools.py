@@ -120,6 +120,8 @@ class ToolPlace(Shape):
     """None: a scratch workspace of the conversation's own."""
     most_deleted_mb: float | None = None
     """How much one call may delete; None: any amount."""
+    task_id: int | None = None
+    """The task whose transcript the conversation is."""
 
 
 class StepPlace(Shape):

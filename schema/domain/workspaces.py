@@ -9,6 +9,7 @@ from enum import StrEnum
 from schema.domain.base import Shape
 
 _SCRATCH = re.compile(r"chat-([1-9][0-9]{0,17})")
+_TASK = re.compile(r"task-([1-9][0-9]{0,17})")
 
 
 def scratch_name(conversation_id: int) -> str:
@@ -19,6 +20,22 @@ def scratch_name(conversation_id: int) -> str:
 def conversation_of(name: str) -> int | None:
     """Return whose scratch workspace has this name; None where it is no such name."""
     found = _SCRATCH.fullmatch(name)
+    return None if found is None else int(found[1])
+
+
+def task_place(task_id: int) -> str:
+    """Return the name of the workspace of a task of a project."""
+    return f"task-{task_id}"
+
+
+def task_branch(task_id: int) -> str:
+    """Return the branch that a task of a project works on."""
+    return f"conclave/task-{task_id}"
+
+
+def task_of(name: str) -> int | None:
+    """Return which task's workspace has this name; None where it is no such name."""
+    found = _TASK.fullmatch(name)
     return None if found is None else int(found[1])
 
 

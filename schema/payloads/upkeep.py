@@ -15,6 +15,8 @@ class ChoreName(StrEnum):
     ANNOUNCE_EXPIRING_SECRETS = "announce_expiring_secrets"
     TELL_OVERDUE_TASKS = "tell_overdue_tasks"
     REMOVE_SCRATCH_WORKSPACES = "remove_scratch_workspaces"
+    REMOVE_TASK_WORKTREES = "remove_task_worktrees"
+    REMOVE_STRAY_FILES = "remove_stray_files"
 
 
 class UpkeepInput(BaseModel):

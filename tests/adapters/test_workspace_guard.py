@@ -361,7 +361,7 @@ async def test_a_store_makes_installs_and_removes_whole_workspaces(tmp_path: Pat
     await store.remove("7")
     await store.discard(third)
     left = sorted(path.name for path in (tmp_path / "workspaces").iterdir())
-    assert left == [".deleted", "chat-1"]
+    assert left == [".deleted", ".locks", "chat-1"]
     assert list((tmp_path / "workspaces" / ".deleted").iterdir()) == []
     for name in ("", "..", "a/b", ".deleted", "A"):
         with pytest.raises(ValueError):

@@ -58,9 +58,9 @@ class Yard:
         return found
 
     def left(self) -> list[str]:
-        """Return what lies in the place of workspaces besides what was deleted."""
+        """Return what lies in the place of workspaces besides locks and what was deleted."""
         names = [path.name for path in self.places.iterdir()] if self.places.exists() else []
-        return sorted(name for name in names if name != ".deleted")
+        return sorted(name for name in names if name not in {".deleted", ".locks"})
 
 
 @asynccontextmanager

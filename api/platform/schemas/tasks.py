@@ -188,7 +188,6 @@ class TaskOut(BaseModel):
         return cls.model_validate(
             {
                 **task.model_dump(),
-                "output_files": [],
                 "cost_usd": round(float(task.cost_usd), 6),
                 "budget_usd": None if task.budget_usd is None else float(task.budget_usd),
                 "estimated_duration_seconds": None,

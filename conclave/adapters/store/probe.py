@@ -7,7 +7,6 @@ import os
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 from uuid import uuid4
 
@@ -17,12 +16,9 @@ from obstore.exceptions import (
     PermissionDeniedError,
     UnauthenticatedError,
 )
-from obstore.store import S3Store
 
+from conclave.adapters.store.endpoint import open_bucket
 from conclave.errors import Unavailable
-
-if TYPE_CHECKING:
-    from obstore.store import S3Config
 
 _TIMEOUT = "2s"
 
@@ -62,19 +58,13 @@ class BucketProbe:
 
     def __init__(self, bucket: str, environment: Mapping[str, str]) -> None:
         self._bucket = bucket
-        self._endpoint = _endpoint(environment)
-        self._region = _region(environment)
-        self._key = environment.get("AWS_ACCESS_KEY_ID", "")
-        self._secret = environment.get("AWS_SECRET_ACCESS_KEY", "")
-        self._token = environment.get("AWS_SESSION_TOKEN", "")
+        self._environment = environment
 
     async def check(self) -> None:
         """Raise `Unavailable` with the kind of what went wrong: texts may quote credentials."""
-        if not (self._key and self._secret):
-            raise Unavailable("AWS_ACCESS_KEY_ID or AWS_SECRET_ACCESS_KEY is not set.")
+        store = open_bucket(self._bucket, self._environment, timeout=_TIMEOUT, retries=0)
         name, content = f".probe-{uuid4().hex}", os.urandom(64)
         try:
-            store = self._store()
             await obstore.put_async(store, name, content)
             try:
                 read = bytes(await (await obstore.get_async(store, name)).bytes_async())
@@ -88,19 +78,6 @@ class BucketProbe:
             raise Unavailable("The object store cannot be used: no answer, or an error.") from None
         if read != content:
             raise Unavailable("The object store gave back something else.")
-
-    def _store(self) -> S3Store:
-        session: S3Config = {"session_token": self._token} if self._token else {}
-        return S3Store(
-            self._bucket,
-            endpoint=self._endpoint,
-            region=self._region,
-            access_key_id=self._key,
-            secret_access_key=self._secret,
-            config=session,
-            client_options={"allow_http": True, "timeout": _TIMEOUT, "connect_timeout": _TIMEOUT},
-            retry_config={"max_retries": 0},
-        )
 
 
 class UnknownStoreProbe:
@@ -121,15 +98,3 @@ def store_probe(
     if parts.scheme == "s3" and parts.netloc:
         return "s3", BucketProbe(parts.netloc, environment)
     return parts.scheme or "unknown", UnknownStoreProbe()
-
-
-def _endpoint(environment: Mapping[str, str]) -> str:
-    """Return the S3 endpoint as Amazon's own tools find it."""
-    for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"):
-        if environment.get(name):
-            return environment[name].rstrip("/")
-    return f"https://s3.{_region(environment)}.amazonaws.com"
-
-
-def _region(environment: Mapping[str, str]) -> str:
-    return environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION") or "us-east-1"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import Generator
+import os
+from collections.abc import AsyncGenerator, Generator
 from contextlib import contextmanager
 
 from conclave.adapters.workspace.errors import FileConflict, FileNotThere
@@ -14,6 +15,7 @@ from conclave.errors import Unavailable
 from schema.domain.workspaces import Entry, FileContent, Listing, WrittenFile
 
 MAX_FILE_BYTES = 5 * 1024 * 1024
+_PIECE = 1024 * 1024
 
 
 class DirectoryFiles:
@@ -26,6 +28,20 @@ class DirectoryFiles:
         """Return a file."""
         with _named():
             return await asyncio.to_thread(self._tree.read, path, limit=MAX_FILE_BYTES)
+
+    async def pieces(self, path: str) -> AsyncGenerator[bytes]:
+        """Return a file's bytes as they are read."""
+        with _named():
+            descriptor = await asyncio.to_thread(self._tree.open, path)
+            try:
+                offset = 0
+                # By offset: a read that outlives its cancel takes nothing from whatever has the
+                # descriptor next.
+                while piece := await asyncio.to_thread(os.pread, descriptor, _PIECE, offset):
+                    offset += len(piece)
+                    yield piece
+            finally:
+                os.close(descriptor)
 
     async def write(
         self, path: str, data: bytes, *, expected_sha256: str | None = None

@@ -91,6 +91,12 @@ class Tree:
         finally:
             os.close(lock)
 
+    def open(self, path: str) -> int:
+        """Open a file for reading; the descriptor is the caller's to close."""
+        parts = parse_entry(path)
+        with self.directory(parts[:-1]) as parent:
+            return _open(parent, parts)[0]
+
     def read(self, path: str, *, limit: int) -> FileContent:
         """Return a file. Raises `FileTooLarge` beyond `limit` bytes."""
         parts = parse_entry(path)
@@ -196,7 +202,8 @@ def _plain(found: os.stat_result, parts: Parts) -> None:
         raise PathRefused(f"{'/'.join(parts)} is neither a file nor a directory")
 
 
-def _read(parent: int, parts: Parts, limit: int) -> FileContent:
+def _open(parent: int, parts: Parts) -> tuple[int, os.stat_result]:
+    """Open a file for reading, and nothing else; the descriptor is the caller's to close."""
     path = "/".join(parts)
     try:
         descriptor = os.open(parts[-1], _READ, dir_fd=parent)
@@ -209,6 +216,16 @@ def _read(parent: int, parts: Parts, limit: int) -> FileContent:
         if stat.S_ISDIR(found.st_mode):
             raise FileConflict(f"{path} is a directory")
         _plain(found, parts)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor, found
+
+
+def _read(parent: int, parts: Parts, limit: int) -> FileContent:
+    path = "/".join(parts)
+    descriptor, found = _open(parent, parts)
+    try:
         with os.fdopen(descriptor, "rb", closefd=False) as file:
             data = file.read(limit + 1) if found.st_size <= limit else None
     finally:

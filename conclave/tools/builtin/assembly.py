@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from conclave.ports.files import OutputFiles
 from conclave.ports.secrets import SecretReferences
 from conclave.ports.tasks import ProgressDesk
 from conclave.ports.tools import Sandbox
@@ -10,6 +11,7 @@ from conclave.ports.workspaces import Workspaces
 from conclave.tools.builtin.files import FileTools
 from conclave.tools.builtin.git import GitTools
 from conclave.tools.builtin.http import HttpTools, SecretHosts
+from conclave.tools.builtin.outputs import OutputTools
 from conclave.tools.builtin.places import Places, SandboxRules
 from conclave.tools.builtin.search import SearchTools
 from conclave.tools.builtin.shell import ShellTools
@@ -26,6 +28,7 @@ def default_toolbox(
     references: SecretReferences,
     secret_hosts: SecretHosts,
     progress: ProgressDesk,
+    outputs: OutputFiles,
 ) -> ToolRegistry:
     """Return the tools of this product."""
     places = Places(workspaces, rules)
@@ -35,6 +38,7 @@ def default_toolbox(
             *SearchTools(places, sandbox).tools(),
             *ShellTools(places, sandbox).tools(),
             *GitTools(places).tools(),
+            *OutputTools(places, outputs).tools(),
             *HttpTools(web, references, secret_hosts).tools(),
             *TaskTools(progress).tools(),
         ]

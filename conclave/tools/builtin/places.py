@@ -32,7 +32,11 @@ class SandboxRules(Protocol):
 
 
 class Places:
-    """Finds workspaces: the project's where the conversation has one, else one of its own."""
+    """Finds workspaces.
+
+    The project's where the conversation has one, a task's own branch of it where it is a task's,
+    else one of the conversation's own.
+    """
 
     def __init__(self, workspaces: Workspaces, rules: SandboxRules) -> None:
         self._workspaces = workspaces
@@ -40,6 +44,9 @@ class Places:
 
     async def at(self, place: ToolPlace) -> Workspace:
         """Return it. Raises `NotFound`, `Conflict` before a project's files are there."""
+        if place.project_id is not None and place.task_id is not None:
+            _, workspace = await self._workspaces.of_task(place.project_id, place.task_id)
+            return workspace
         if place.project_id is not None:
             _, workspace = await self._workspaces.open(place.project_id)
             return workspace

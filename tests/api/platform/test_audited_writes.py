@@ -51,9 +51,11 @@ async def send(site: Site, write: tuple[str, str], call: Call, request_id: str) 
     headers = {"x-request-id": request_id}
     if call.by is not None and call.by.tokens:
         headers["authorization"] = f"Bearer {call.by.access}"
-    return await site.http.request(
-        write[0], write[1].format(call.target), json=call.body, headers=headers
-    )
+    path = write[1].format(call.target)
+    if call.file is not None:
+        form = {"file": ("tea.txt", call.file)}
+        return await site.http.request(write[0], path, files=form, headers=headers)
+    return await site.http.request(write[0], path, json=call.body, headers=headers)
 
 
 @pytest.mark.parametrize("write", WRITES, ids=" ".join)

@@ -302,3 +302,17 @@ async def test_what_is_not_there_cannot_be_given_up(client: httpx.AsyncClient):
     await client.post(f"{TASKS}/{task['id']}/cancel")
     over = await client.post(LETTERS, json={"task_id": task["id"]})
     assert (over.status_code, over.json()["details"]["status"]) == (409, "cancelled")
+
+
+async def test_output_files_are_files_that_there_are(client: httpx.AsyncClient):
+    task = await made(client)
+    sent = await client.post("/api/v1/files/upload", files={"file": ("tea.txt", b"green")})
+    file = sent.json()
+    missing = await patched(client, task["id"], output_files=[file["id"], 999])
+    assert (missing.status_code, missing.json()["details"]) == (404, {"field": "output_files"})
+    set_ = await patched(client, task["id"], output_files=[file["id"]])
+    assert set_.json()["output_files"] == [
+        {name: file[name] for name in ("id", "filename", "size_bytes", "content_type")}
+    ]
+    await client.delete(f"/api/v1/files/{file['id']}")
+    assert (await got(client, task["id"]))["output_files"] == []

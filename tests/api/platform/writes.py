@@ -80,6 +80,8 @@ class Call:
     target: object = ""
     body: dict[str, Any] | None = None
     by: Person | None = None
+    file: bytes | None = None
+    """Sent as a form's part instead of a body."""
 
 
 Prepare = Callable[[Site], Awaitable[Call]]
@@ -218,6 +220,16 @@ async def a_breaker(http: httpx.AsyncClient) -> str:
     return str((await made(http, "/api/v1/circuit-breakers", {"name": "mail"}))["name"])
 
 
+async def a_file(http: httpx.AsyncClient) -> str:
+    answer = await http.post("/api/v1/files/upload", files={"file": ("tea.txt", b"kolibri")})
+    assert answer.status_code == 201, answer.text
+    return str(answer.json()["id"])
+
+
+async def a_file_to_be(site: Site) -> Call:
+    return Call(file=b"kolibri")
+
+
 PROJECT = {"name": "Tea", "source": "github", "source_project_id": "acme/tea"}
 AGENT = {"name": "Bob", "provider": "openai", "model": "gpt-4o-mini"}
 MEMORY = {"key": "kolibri", "value": "kolibri"}
@@ -318,6 +330,8 @@ OTHER_PATHS: dict[tuple[str, str], tuple[Prepare, str]] = {
     ("PUT", "/api/profiles/default"): (a_default, "profile_default_set"),
     ("PUT", "/api/permissions"): (at_once({"mode": "readonly"}), "permissions_updated"),
     ("PUT", "/api/config/sandbox"): (at_once({"timeout_seconds": 9}), "sandbox_updated"),
+    ("POST", "/api/v1/files/upload"): (a_file_to_be, "file_uploaded"),
+    ("DELETE", "/api/v1/files/{}"): (on(a_file), "file_deleted"),
     ("POST", "/api/v1/approvals"): (at_once({"action": "deploy"}), "approval_created"),
     ("POST", "/api/v1/approvals/{}/approve"): (on(an_approval), "approval_approved"),
     ("POST", "/api/v1/approvals/{}/reject"): (on(an_approval), "approval_rejected"),

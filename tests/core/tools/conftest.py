@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import AsyncIterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,10 +19,12 @@ from conclave.adapters.sandbox.host import HostSandbox
 from conclave.adapters.workspace.store import DirectoryStore
 from conclave.db import Transaction
 from conclave.errors import NotFound, SecretNotUsable
+from conclave.ports.files import OutputFiles
 from conclave.ports.workspaces import Workspace
 from conclave.tools.arguments import check
 from conclave.tools.builtin.assembly import default_toolbox
 from conclave.tools.toolbox import ToolRegistry
+from schema.domain.files import StoredFile
 from schema.domain.projects import Project
 from schema.domain.sandbox import SandboxConfig
 from schema.domain.secrets import referenced_name
@@ -52,6 +54,9 @@ class Scratch:
     async def open(self, project_id: int) -> tuple[Project, Workspace]:
         raise NotFound(f"Project {project_id} not found")
 
+    async def of_task(self, project_id: int, task_id: int) -> tuple[Project, Workspace]:
+        raise NotFound(f"Project {project_id} not found")
+
     async def scratch(self, name: str) -> Workspace:
         return await self.store.make(name)
 
@@ -65,6 +70,21 @@ class Vault:
         return SECRET
 
     async def require(self, tx: Transaction, text: str, *, field: str) -> None:
+        raise NotImplementedError
+
+
+class Outbox:
+    """Takes nothing: what hands files in has tests of its own, with a store."""
+
+    async def publish(
+        self,
+        place: ToolPlace,
+        path: str,
+        pieces: AsyncIterable[bytes],
+        *,
+        filename: str | None = None,
+        description: str | None = None,
+    ) -> StoredFile:
         raise NotImplementedError
 
 
@@ -138,7 +158,7 @@ class Progress:
         return conversation_id > 0
 
 
-def bench_at(directory: Path, sandbox: HostSandbox) -> Bench:
+def bench_at(directory: Path, sandbox: HostSandbox, outputs: OutputFiles | None = None) -> Bench:
     guard = LoopbackGuard()
     program, remotes = GitProgram(PROTOCOLS), GuardedRemotes(guard, PROTOCOLS)
     store = DirectoryStore(
@@ -153,6 +173,7 @@ def bench_at(directory: Path, sandbox: HostSandbox) -> Bench:
         references=Vault(),
         secret_hosts={"api": frozenset({HOST})},
         progress=Progress(),
+        outputs=outputs or Outbox(),
     )
     bench = Bench(directory, rules, toolbox, workspaces)
     bench.tree.mkdir(parents=True)
