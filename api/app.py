@@ -38,6 +38,7 @@ from api.platform.routes import health as platform_health
 from api.platform.routes import ip_rules as platform_ip_rules
 from api.platform.routes import security as platform_security
 from api.platform.routes import settings as platform_settings
+from api.platform.routes import workflows as platform_workflows
 from api.rate_limits import RateLimits
 from api.security import Gate, check_bind
 from api.stream import running_hub
@@ -72,6 +73,7 @@ ROUTERS = (
     audit.router,
     secrets.router,
     approvals.router,
+    platform_workflows.router,
     aether_health.router,
     projects.router,
     chats.router,
@@ -104,6 +106,7 @@ _TAGS = [
     {"name": "Settings", "description": "Model providers and the application's own settings."},
     {"name": "Security", "description": "Who may call, from where, and with what."},
     {"name": "Approvals", "description": "What waits for a person's yes or no."},
+    {"name": "Workflows", "description": "Steps in an order, and their runs."},
     {"name": "Secrets", "description": "Values that are kept encrypted and used by name."},
 ]
 

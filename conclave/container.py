@@ -186,6 +186,7 @@ class Core:
         self.configuration, self.application = rules.configuration, rules.application
         self.components = rules.components
         self.workforce = workforce
+        self.pipelines = workforce.pipelines
         self._stack = stack
 
     async def close(self) -> None:

@@ -8,6 +8,7 @@ from activities.approvals import ApprovalActivities
 from activities.conversations import ConversationActivities
 from activities.git import GitActivities
 from activities.llm import LLMActivities
+from activities.pipelines import PipelineActivities
 from activities.tools import ToolActivities
 from activities.upkeep import UpkeepActivities
 from conclave.adapters.llm.demo import DemoGateway
@@ -21,6 +22,7 @@ from conclave.conversations.record import ConversationRecord
 from conclave.conversations.turns import TurnService
 from conclave.mailbox import Mailbox
 from conclave.outbox.relay import Relay
+from conclave.pipelines.dispatch import TARGET_KIND as PIPELINE_TARGET
 from conclave.ports.engine import Chore
 from conclave.settings import AuthMode
 from conclave.workspaces.checkout import CheckoutService
@@ -39,6 +41,7 @@ class WorkerParts:
     tools: ToolActivities
     upkeep: UpkeepActivities
     git: GitActivities
+    pipelines: PipelineActivities
     relay: Relay
     gateway: LiteLLMGateway
 
@@ -65,6 +68,7 @@ def build_worker_parts(core: Core) -> WorkerParts:
         CONVERSATION_TARGET: core.dispatch.deliver,
         APPROVAL_TARGET: core.approval_dispatch.deliver,
         PROJECT_TARGET: core.project_dispatch.deliver,
+        PIPELINE_TARGET: core.pipelines.dispatch.deliver,
     }
     return WorkerParts(
         llm=LLMActivities(turns),
@@ -75,6 +79,7 @@ def build_worker_parts(core: Core) -> WorkerParts:
         tools=ToolActivities(core.tools),
         upkeep=UpkeepActivities(chores_of(core)),
         git=GitActivities(CheckoutService(core.db, core.events, core.workspace_store)),
+        pipelines=PipelineActivities(core.pipelines.record),
         relay=Relay(core.db, mailbox, targets),
         gateway=gateway,
     )

@@ -8,6 +8,7 @@ from worker.parts import WorkerParts
 from workflows.approval import ApprovalWorkflow
 from workflows.checkout import CheckoutWorkflow, RemovalWorkflow
 from workflows.conversation import ConversationWorkflow
+from workflows.pipeline import PipelineWorkflow
 from workflows.upkeep import UpkeepWorkflow
 
 WORKFLOWS: Sequence[type] = (
@@ -16,6 +17,7 @@ WORKFLOWS: Sequence[type] = (
     UpkeepWorkflow,
     CheckoutWorkflow,
     RemovalWorkflow,
+    PipelineWorkflow,
 )
 
 
@@ -33,6 +35,10 @@ def activities_of(parts: WorkerParts) -> list[Callable[..., object]]:
         parts.git.clone,
         parts.git.settle,
         parts.git.remove,
+        parts.pipelines.begin,
+        parts.pipelines.look,
+        parts.pipelines.start,
+        parts.pipelines.finish,
         parts.tools.execute,
     ]
 

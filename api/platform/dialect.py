@@ -23,6 +23,7 @@ _BY_CODE = {
     "undecipherable_secret": "SEC_002",
     "name_taken": "RES_002",
     "email_taken": "RES_002",
+    "workflow_cycle": "WFL_003",
 }
 _BY_STATUS = {
     400: "VAL_001",

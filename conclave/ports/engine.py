@@ -8,6 +8,7 @@ from conclave.db import Transaction
 from schema.payloads.approvals import ApprovalInput
 from schema.payloads.checkout import CheckoutInput, RemovalInput
 from schema.payloads.conversations import AdvanceInput, AdvanceResult, ConversationState
+from schema.payloads.pipelines import PipelineState
 
 
 class WorkflowEngine(Protocol):
@@ -51,6 +52,14 @@ class WorkflowEngine(Protocol):
 
     async def start_removal(self, asked: RemovalInput) -> None:
         """Start removing a deleted project's files; already running is success."""
+        ...
+
+    async def start_pipeline(self, state: PipelineState) -> None:
+        """Start the workflow of a pipeline's run; already running is success."""
+        ...
+
+    async def wake_pipeline(self, run_id: int) -> None:
+        """Say that the record of a run has changed; `ExecutionClosed` where nothing runs."""
         ...
 
     async def is_reachable(self) -> bool:

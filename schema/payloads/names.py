@@ -32,6 +32,11 @@ CLONE_ACTIVITY: Final = "git.clone"
 SETTLE_CHECKOUT_ACTIVITY: Final = "git.settle"
 REMOVE_FILES_ACTIVITY: Final = "git.remove"
 
+BEGIN_RUN_ACTIVITY: Final = "pipelines.begin"
+LOOK_AT_RUN_ACTIVITY: Final = "pipelines.look"
+START_STEPS_ACTIVITY: Final = "pipelines.start"
+FINISH_RUN_ACTIVITY: Final = "pipelines.finish"
+
 CONCLAVE_QUEUE: Final = "conclave"
 TOOLS_QUEUE: Final = "tools"
 

@@ -13,6 +13,7 @@ from schema.payloads.conversations import (
     AdvanceResult,
     ConversationState,
 )
+from schema.payloads.pipelines import PipelineState
 
 
 @dataclass
@@ -27,6 +28,8 @@ class FakeEngine:
     checkouts: list[CheckoutInput] = field(default_factory=list[CheckoutInput])
     cancelled: list[CheckoutInput] = field(default_factory=list[CheckoutInput])
     removals: list[RemovalInput] = field(default_factory=list[RemovalInput])
+    pipelines_started: list[int] = field(default_factory=list[int])
+    pipelines_woken: list[int] = field(default_factory=list[int])
     workers: int = 1
     down: bool = False
 
@@ -40,6 +43,8 @@ class FakeEngine:
         self.checkouts.clear()
         self.cancelled.clear()
         self.removals.clear()
+        self.pipelines_started.clear()
+        self.pipelines_woken.clear()
         self.workers = 1
         self.down = False
 
@@ -81,6 +86,14 @@ class FakeEngine:
     async def start_removal(self, asked: RemovalInput) -> None:
         self._answer()
         self.removals.append(asked)
+
+    async def start_pipeline(self, state: PipelineState) -> None:
+        self._answer()
+        self.pipelines_started.append(state.run_id)
+
+    async def wake_pipeline(self, run_id: int) -> None:
+        self._answer()
+        self.pipelines_woken.append(run_id)
 
     async def is_reachable(self) -> bool:
         return not self.down
