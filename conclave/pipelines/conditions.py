@@ -6,6 +6,7 @@ Values of different types never match, whatever the operator: also `neq` is fals
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import Annotated, NamedTuple
@@ -13,6 +14,8 @@ from typing import Annotated, NamedTuple
 from pydantic import Field, JsonValue
 
 from schema.domain.base import Shape
+
+_PLACE = re.compile(r"[0-9]{1,9}")
 
 
 class Operator(StrEnum):
@@ -50,11 +53,8 @@ def find(context: Mapping[str, JsonValue], path: str) -> Found:
     for part in path.strip().split("."):
         if isinstance(value, dict) and part in value:
             value = value[part]
-        elif isinstance(value, list) and part.isascii() and part.isdigit():
-            place = int(part[:9])
-            if place >= len(value):
-                return Found(False)
-            value = value[place]
+        elif isinstance(value, list) and _PLACE.fullmatch(part) and int(part) < len(value):
+            value = value[int(part)]
         else:
             return Found(False)
     return Found(True, value)

@@ -21,6 +21,7 @@ from tests.fakes.engine import FakeEngine
 from tests.waiting import until
 
 PATH = "/api/v1/workflows"
+PAUSE: dict[str, Any] = {"name": "Pause", "step_type": "wait", "config": {"wait_seconds": 5}}
 
 
 async def call(
@@ -30,13 +31,18 @@ async def call(
 
 
 async def made(client: httpx.AsyncClient, **fields: Any) -> Any:
-    answer = await call(client, "POST", "/", **{"name": "Release", **fields})
+    answer = await call(client, "POST", "/", **{"name": "Release"} | fields)
     assert answer.status_code == 201, answer.text
     return answer.json()
 
 
 async def step(client: httpx.AsyncClient, workflow: Any, **fields: Any) -> Any:
-    body = {"name": "Pause", "step_type": "wait", "config": {"wait_seconds": 5}, **fields}
+    body: dict[str, Any] = {
+        "name": "Pause",
+        "step_type": "wait",
+        "config": {"wait_seconds": 5},
+        **fields,
+    }
     answer = await call(client, "POST", f"/{workflow['id']}/steps", **body)
     assert answer.status_code == 201, answer.text
     return answer.json()
@@ -164,7 +170,12 @@ async def test_a_step_that_does_not_fit_is_not_stored(
     outside: httpx.AsyncClient, fields: Any, status: int, field: str
 ):
     workflow = await made(outside)
-    body = {"name": "Pause", "step_type": "wait", "config": {"wait_seconds": 5}, **fields}
+    body: dict[str, Any] = {
+        "name": "Pause",
+        "step_type": "wait",
+        "config": {"wait_seconds": 5},
+        **fields,
+    }
     answer = await call(outside, "POST", f"/{workflow['id']}/steps", **body)
     assert answer.status_code == status, answer.text
     details = answer.json()["details"]
@@ -202,18 +213,18 @@ async def test_what_fits_is_stored_as_it_was_sent(outside: httpx.AsyncClient, co
 async def test_a_circle_and_a_step_of_another_workflow_are_refused(outside: httpx.AsyncClient):
     workflow, other = await runnable(outside), await runnable(outside)
     [foreign] = (await got(outside, f"/{other['id']}"))["steps"]
-    body = {"name": "b", "step_type": "parallel", "depends_on": [foreign["id"]]}
+    body: dict[str, Any] = {"name": "b", "step_type": "parallel", "depends_on": [foreign["id"]]}
     answer = await call(outside, "POST", f"/{workflow['id']}/steps", **body)
     assert answer.status_code == 422
     assert answer.json()["error_code"] == "VAL_002"
     # Ids are counted: what a client guesses may be the step's own.
     own = [foreign["id"] + number for number in range(1, 6)]
     answer = await call(
-        outside, "POST", f"/{workflow['id']}/steps", **{**body, "depends_on": own[:2]}
+        outside, "POST", f"/{workflow['id']}/steps", **body | {"depends_on": own[:2]}
     )
     assert answer.status_code == 422
     answer = await call(
-        outside, "POST", f"/{workflow['id']}/steps", **{**body, "depends_on": own[2:3]}
+        outside, "POST", f"/{workflow['id']}/steps", **body | {"depends_on": own[2:3]}
     )
     assert answer.status_code == 422
     assert answer.json()["error_code"] == "WFL_003"
