@@ -229,6 +229,7 @@ class PipelineWorkflow:
             asked,
             result_type=result,
             start_to_close_timeout=policies.PIPELINE_TIMEOUT,
+            heartbeat_timeout=policies.HEARTBEAT_TIMEOUT,
             retry_policy=policies.RECORD_RETRY,
             summary=summary,
         )

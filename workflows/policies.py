@@ -29,7 +29,7 @@ RECORD_RETRY = RetryPolicy(
 )
 """For activities that read or write the record: they wait for the database as long as it takes."""
 
-PIPELINE_TIMEOUT = timedelta(seconds=30)
+PIPELINE_TIMEOUT = timedelta(minutes=1)
 """Of one activity of a pipeline's run: starting twenty steps is twenty short transactions, and
 what a try has stored the next one finds."""
 

@@ -14,10 +14,12 @@ with workflow.unsafe.imports_passed_through():
         RemovalResult,
     )
     from schema.payloads.conversations import ConversationResult, ConversationState
+    from schema.payloads.pipelines import PipelineResult, PipelineState
     from schema.payloads.upkeep import UpkeepInput, UpkeepResult
     from workflows.approval import ApprovalWorkflow
     from workflows.checkout import CheckoutWorkflow, RemovalWorkflow
     from workflows.conversation import ConversationWorkflow
+    from workflows.pipeline import PipelineWorkflow
     from workflows.upkeep import UpkeepWorkflow
 
 
@@ -86,4 +88,26 @@ class ThinksFirst(ApprovalWorkflow):
         return await super().run(asked)
 
 
-CHANGED: tuple[type, ...] = (LooksTwiceFirst, SleepsFirst, SettlesFirst, WaitsFirst, ThinksFirst)
+@workflow.defn(name=names.PIPELINE_WORKFLOW)
+class RestsFirst(PipelineWorkflow):
+    """Rests before it begins, or goes on."""
+
+    @workflow.init
+    def __init__(self, state: PipelineState) -> None:
+        super().__init__(state)
+
+    @workflow.run
+    async def run(self, state: PipelineState) -> PipelineResult:
+        """Rest, then see the run to its end."""
+        await workflow.sleep(1)
+        return await super().run(state)
+
+
+CHANGED: tuple[type, ...] = (
+    LooksTwiceFirst,
+    SleepsFirst,
+    SettlesFirst,
+    WaitsFirst,
+    ThinksFirst,
+    RestsFirst,
+)

@@ -83,6 +83,10 @@ def test_together_the_histories_hold_all_that_happens_to_workflows():
         names.CLONE_ACTIVITY,
         names.SETTLE_CHECKOUT_ACTIVITY,
         names.REMOVE_FILES_ACTIVITY,
+        names.BEGIN_RUN_ACTIVITY,
+        names.LOOK_AT_RUN_ACTIVITY,
+        names.START_STEPS_ACTIVITY,
+        names.FINISH_RUN_ACTIVITY,
     }
     assert workflows(histories) == {
         names.CONVERSATION_WORKFLOW,
@@ -90,6 +94,7 @@ def test_together_the_histories_hold_all_that_happens_to_workflows():
         names.UPKEEP_WORKFLOW,
         names.CHECKOUT_WORKFLOW,
         names.REMOVAL_WORKFLOW,
+        names.PIPELINE_WORKFLOW,
     }
     is_open = {history.events[-1].event_type not in CLOSED for history in histories}
     assert is_open == {True, False}
