@@ -85,16 +85,11 @@ class RunRecord:
 
     async def start(self, asked: StartSteps) -> RunNews:
         """Pass over and start steps, each in a transaction of its own."""
-        async with self._db.transaction() as tx:
-            run = await self._get(tx, asked.run_id)
-            if run.status.is_active and asked.skip:
-                await self._runs.skip(tx, run.id, asked.skip)
-            skipped = await self._runs.steps(tx, run.id, only=asked.skip) if asked.skip else []
-        news = [news_of(step) for step in skipped]
+        news = await self._skip(asked.run_id, asked.skip)
         for attempt in asked.start:
             run, step = await self._start(asked.run_id, attempt)
-            news.append(news_of(step))
-        return RunNews(status=run.status, steps=news)
+            news = RunNews(status=run.status, steps=[*news.steps, news_of(step)])
+        return news
 
     async def finish(self, asked: FinishRun) -> RunNews:
         """End a run: what is left of it is cancelled, with its tasks."""
@@ -113,6 +108,16 @@ class RunRecord:
             if step.status is StepStatus.RUNNING:
                 await self._effects.cancel(tx, step.task_ids, f"Workflow run {run.id} is over")
         return ended
+
+    async def _skip(self, run_id: int, step_ids: Sequence[int]) -> RunNews:
+        async with self._db.transaction() as tx:
+            run = await self._get(tx, run_id)
+            if not step_ids:
+                return RunNews(status=run.status)
+            if run.status.is_active:
+                await self._runs.skip(tx, run_id, step_ids)
+            steps = await self._runs.steps(tx, run_id, only=step_ids)
+        return RunNews(status=run.status, steps=[news_of(step) for step in steps])
 
     async def _start(self, run_id: int, asked: StepAttempt) -> tuple[Run, StepRun]:
         async with self._db.transaction() as tx:

@@ -66,7 +66,7 @@ async def pipeline_stopped(mill: Mill) -> list[str]:
 
 async def pipeline_continued(mill: Mill) -> list[str]:
     """Long enough to continue as new, finished."""
-    run = await mill.run(**{f"s{number}": task() for number in range(34)})
+    run = await mill.run({}, **{f"s{number}": task() for number in range(34)})
     async with mill.agents(lambda one: {}):
         await mill.reaches(run, RunStatus.COMPLETED, timeout=120)
     return await _over(mill, run)

@@ -6,13 +6,15 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from temporalio.api.sdk.v1 import WorkflowMetadata
 
 from conclave.agents.commands import CreateAgent
-from conclave.errors import Conflict, Missing
+from conclave.errors import Conflict, Missing, Unavailable
 from schema.domain.notifications import Severity
 from schema.domain.pipelines import RunStatus, StepStatus, StepType
 from schema.domain.providers import ProviderName
 from schema.domain.tasks import Task, TaskStatus
+from schema.payloads import names
 from schema.payloads.pipelines import PipelineState
 from tests.conftest import Apart
 from tests.fakes.notifier import Told
@@ -369,6 +371,59 @@ async def test_a_trigger_starts_a_run_once(mill: Mill):
     assert (await mill.handle(run).result())["status"] == "cancelled"
 
 
+async def test_what_is_lost_after_its_commit_is_asked_again_and_happens_once(
+    mill: Mill, monkeypatch: pytest.MonkeyPatch
+):
+    """Each activity commits, and dies before it can say so."""
+    record, lost = mill.pipelines.record, list[str]()
+    for name in ("begin", "start", "look", "finish"):
+        ask = getattr(record, name)
+
+        async def loses(asked: object, name: str = name, ask: Any = ask) -> object:
+            answer = await ask(asked)
+            if name not in lost:
+                lost.append(name)
+                raise Unavailable("The database cannot be reached.")
+            return answer
+
+        monkeypatch.setattr(record, name, loses)
+    run = await mill.run(DAG, a=task(), b=notify(), c=task("a", "b"))
+    async with mill.agents(lambda one: {}):
+        await mill.reaches(run, RunStatus.COMPLETED)
+        await mill.handle(run).result()
+    assert sorted(lost) == ["begin", "finish", "look", "start"]
+    assert len(await mill.all_tasks(run)) == 2
+    assert len(mill.notifier.told) == 1
+    assert {step.attempt for step in (await mill.steps(run)).values()} == {1}
+    assert [one["type"] for one in await mill.told(run)] == [
+        "workflow.started",
+        "workflow.completed",
+    ]
+
+
+async def test_temporal_shows_what_runs_by_id(mill: Mill):
+    run = await mill.run(DAG, a=task(), b=wait(60), c=task("a"))
+    await mill.task_of(run, "a")
+    steps = await mill.steps(run)
+    described = await mill.handle(run).describe()
+    assert await described.static_summary() == f"run {run.id} of workflow {run.pipeline_id}"
+    assert f"/runs/{run.id}`" in (await described.static_details() or "")
+
+    async def running() -> bool:
+        shown: WorkflowMetadata = await mill.handle(run).query("__temporal_workflow_metadata")
+        wanted = f"- running: {steps['a'].step_id}, {steps['b'].step_id}"
+        return wanted in shown.current_details
+
+    await until(running, what="the details")
+    attributes = (await mill.handle(run).describe()).search_attributes
+    assert attributes[names.KIND_ATTRIBUTE] == ["pipeline"]
+    assert attributes[names.STATUS_ATTRIBUTE] == ["running"]
+    await mill.cancel(run)
+    await mill.handle(run).result()
+    attributes = (await mill.handle(run).describe()).search_attributes
+    assert attributes[names.STATUS_ATTRIBUTE] == ["cancelled"]
+
+
 async def test_two_hundred_steps_fifty_wide_run_once_each_in_small_histories(mill: Mill):
     layers = [[f"s{layer}_{n}" for n in range(50)] for layer in range(4)]
     specs = {
@@ -390,24 +445,12 @@ async def test_two_hundred_steps_fifty_wide_run_once_each_in_small_histories(mil
     assert len({one.title for one in made}) == 200
     await mill.handle(run).result()
     assert mill.core.codec is not None
-    for history in await chain(mill.client, mill.handle(run).id):
+    histories = await chain(mill.client, mill.handle(run).id)
+    assert len(histories) >= 2, "it continues as new"
+    for history in histories:
         assert len(history.events) < 600
         assert len(raw(history)) < 1_000_000
         opened = await opened_payloads(history, mill.core.codec)
         everything = raw(history) + b"".join(one.SerializeToString() for one in opened)
         for secret in (b"kolibri", b"quetzal", b"tukan", b"Release", b"s0_1"):
             assert secret not in everything
-
-
-async def test_a_long_run_continues_as_new(mill: Mill):
-    run = await mill.run({"timeout_seconds": 3600}, **{f"s{n}": task() for n in range(60)})
-    async with mill.agents(lambda one: {}):
-        await mill.reaches(run, RunStatus.COMPLETED, timeout=100)
-    await mill.handle(run).result()
-    histories = await chain(mill.client, mill.handle(run).id)
-    assert len(histories) >= 2
-    assert len(await mill.all_tasks(run)) == 60
-    assert [one["type"] for one in await mill.told(run)] == [
-        "workflow.started",
-        "workflow.completed",
-    ]
