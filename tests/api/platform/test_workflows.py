@@ -219,13 +219,11 @@ async def test_a_circle_and_a_step_of_another_workflow_are_refused(outside: http
     assert answer.json()["error_code"] == "VAL_002"
     # Ids are counted: what a client guesses may be the step's own.
     own = [foreign["id"] + number for number in range(1, 6)]
-    answer = await call(
-        outside, "POST", f"/{workflow['id']}/steps", **body | {"depends_on": own[:2]}
-    )
+    body["depends_on"] = own[:2]
+    answer = await call(outside, "POST", f"/{workflow['id']}/steps", **body)
     assert answer.status_code == 422
-    answer = await call(
-        outside, "POST", f"/{workflow['id']}/steps", **body | {"depends_on": own[2:3]}
-    )
+    body["depends_on"] = own[2:3]
+    answer = await call(outside, "POST", f"/{workflow['id']}/steps", **body)
     assert answer.status_code == 422
     assert answer.json()["error_code"] == "WFL_003"
     assert len((await got(outside, f"/{workflow['id']}"))["steps"]) == 1
