@@ -53,6 +53,7 @@ from api.platform.routes import ip_rules as platform_ip_rules
 from api.platform.routes import notifications as platform_notifications
 from api.platform.routes import security as platform_security
 from api.platform.routes import settings as platform_settings
+from api.platform.routes import workflows as platform_workflows
 from api.rate_limits import RateLimits
 from api.security import Gate, check_bind
 from api.stream import running_hub
@@ -94,6 +95,7 @@ ROUTERS = (
     platform_analytics.router,
     platform_breakers.router,
     files.router,
+    platform_workflows.router,
     aether_health.router,
     projects.router,
     chats.router,
@@ -132,6 +134,7 @@ _TAGS = [
     {"name": "Notifications", "description": "What the caller is told in the product."},
     {"name": "Circuit breakers", "description": "What is not called while it does not answer."},
     {"name": "Files", "description": "What people upload and tasks hand in."},
+    {"name": "Workflows", "description": "Steps in an order, and their runs."},
     {"name": "Secrets", "description": "Values that are kept encrypted and used by name."},
 ]
 

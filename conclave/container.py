@@ -206,6 +206,7 @@ class Core:
         self.agent_record = workforce.agent_record
         self.analytics = workforce.analytics
         self.breakers, self.breaker_desk = workforce.breakers, workforce.breaker_desk
+        self.pipelines = workforce.pipelines
         self._stack = stack
 
     async def close(self) -> None:

@@ -14,6 +14,8 @@ from conclave.breakers.service import BreakerService
 from conclave.conversations.threads import ThreadService
 from conclave.ground import Ground
 from conclave.notifications.service import NotificationService
+from conclave.pipelines.assembly import Pipelines, build_pipelines
+from conclave.pipelines.dispatch import TARGET_KIND as PIPELINE_TARGET
 from conclave.ports.files import FileDesk
 from conclave.ports.tools import ToolDesk
 from conclave.tasks.attempts import TaskAttempts
@@ -43,6 +45,7 @@ class Workforce:
     analytics: AnalyticsService
     breakers: BreakerService
     breaker_desk: BreakerAdministration
+    pipelines: Pipelines
 
 
 def build_workforce(ground: Ground, tool_desk: ToolDesk, files: FileDesk) -> Workforce:
@@ -57,8 +60,21 @@ def build_workforce(ground: Ground, tool_desk: ToolDesk, files: FileDesk) -> Wor
     dispatcher = Dispatcher(db, events, threads, wakes, endings, ground.plain)
     wakes.hand_out = dispatcher.hand_out
     breakers = BreakerService(db, events)
+    tasks = TaskService(db, events, audit, threads, wakes, endings, files)
+    pipelines = build_pipelines(
+        db,
+        events,
+        audit,
+        mailbox,
+        ground.errands,
+        ground.engine,
+        tasks=tasks,
+        notifier=notifications,
+    )
+    wakes.waiters[PIPELINE_TARGET] = pipelines.dispatch.deliver
     return Workforce(
-        tasks=TaskService(db, events, audit, threads, wakes, endings, files),
+        tasks=tasks,
+        pipelines=pipelines,
         dead_letters=DeadLetterService(db, events, audit, endings),
         task_wakes=wakes,
         task_turns=TaskTurnService(endings),

@@ -8,6 +8,7 @@ from activities.approvals import ApprovalActivities
 from activities.conversations import ConversationActivities
 from activities.git import GitActivities
 from activities.llm import LLMActivities
+from activities.pipelines import PipelineActivities
 from activities.tasks import TaskActivities
 from activities.tools import ToolActivities
 from activities.upkeep import UpkeepActivities
@@ -23,6 +24,7 @@ from conclave.conversations.turns import TurnService
 from conclave.files.upkeep import FileUpkeep
 from conclave.mailbox import Mailbox
 from conclave.outbox.relay import Relay
+from conclave.pipelines.dispatch import TARGET_KIND as PIPELINE_TARGET
 from conclave.ports.engine import Chore
 from conclave.settings import AuthMode
 from conclave.tasks.wakes import DISPATCH_TARGET, TASK_TARGET
@@ -44,6 +46,7 @@ class WorkerParts:
     upkeep: UpkeepActivities
     git: GitActivities
     tasks: TaskActivities
+    pipelines: PipelineActivities
     relay: Relay
     gateway: LiteLLMGateway
 
@@ -74,6 +77,7 @@ def build_worker_parts(core: Core) -> WorkerParts:
         PROJECT_TARGET: core.project_dispatch.deliver,
         TASK_TARGET: core.workforce.task_wakes.deliver,
         DISPATCH_TARGET: core.workforce.dispatcher.hand_out,
+        PIPELINE_TARGET: core.pipelines.dispatch.deliver,
     }
     return WorkerParts(
         llm=LLMActivities(turns),
@@ -85,6 +89,7 @@ def build_worker_parts(core: Core) -> WorkerParts:
         upkeep=UpkeepActivities(chores_of(core)),
         git=GitActivities(CheckoutService(core.db, core.events, core.workspace_store)),
         tasks=TaskActivities(core.workforce.task_attempts),
+        pipelines=PipelineActivities(core.pipelines.record),
         relay=Relay(core.db, mailbox, targets),
         gateway=gateway,
     )

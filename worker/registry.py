@@ -8,6 +8,7 @@ from worker.parts import WorkerParts
 from workflows.approval import ApprovalWorkflow
 from workflows.checkout import CheckoutWorkflow, RemovalWorkflow
 from workflows.conversation import ConversationWorkflow
+from workflows.pipeline import PipelineWorkflow
 from workflows.task import TaskWorkflow
 from workflows.upkeep import UpkeepWorkflow
 
@@ -18,6 +19,7 @@ WORKFLOWS: Sequence[type] = (
     CheckoutWorkflow,
     RemovalWorkflow,
     TaskWorkflow,
+    PipelineWorkflow,
 )
 
 
@@ -35,6 +37,10 @@ def activities_of(parts: WorkerParts) -> list[Callable[..., object]]:
         parts.git.clone,
         parts.git.settle,
         parts.git.remove,
+        parts.pipelines.begin,
+        parts.pipelines.look,
+        parts.pipelines.start,
+        parts.pipelines.finish,
         parts.tools.execute,
         parts.tasks.look,
         parts.tasks.fail,

@@ -44,6 +44,7 @@ from schema.payloads.conversations import (
     ConversationState,
     WakeInput,
 )
+from schema.payloads.pipelines import PipelineState
 from schema.payloads.tasks import AmendInput, AmendResult, TaskInput
 from workflows import visibility
 
@@ -226,6 +227,27 @@ class TemporalEngine:
         with suppress(ExecutionClosed):
             async with _translated():
                 await self._client.get_workflow_handle(workflow_id).cancel()
+
+    async def start_pipeline(self, state: PipelineState) -> None:
+        """Start the workflow of a pipeline's run; already running is success."""
+        async with _translated():
+            await self._client.start_workflow(
+                names.PIPELINE_WORKFLOW,
+                state,
+                id=names.pipeline_workflow_id(state.run_id),
+                task_queue=names.CONCLAVE_QUEUE,
+                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+                search_attributes=visibility.pipeline_attributes(),
+                static_summary=visibility.pipeline_summary(state),
+                static_details=visibility.pipeline_static_details(state),
+            )
+
+    async def wake_pipeline(self, run_id: int) -> None:
+        """Signal the workflow of a run; `ExecutionClosed` where there is none."""
+        async with _translated():
+            handle = self._client.get_workflow_handle(names.pipeline_workflow_id(run_id))
+            await handle.signal(names.WAKE_SIGNAL, WakeInput())
 
     async def is_reachable(self) -> bool:
         """Whether the server answers within a second."""

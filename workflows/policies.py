@@ -29,6 +29,10 @@ RECORD_RETRY = RetryPolicy(
 )
 """For activities that read or write the record: they wait for the database as long as it takes."""
 
+PIPELINE_TIMEOUT = timedelta(minutes=1)
+"""Of one activity of a pipeline's run: starting twenty steps is twenty short transactions, and
+what a try has stored the next one finds."""
+
 TOOL_MARGIN = timedelta(seconds=20)
 """On top of a tool's own time: reading the ledger and the commit."""
 

@@ -10,9 +10,11 @@ from temporalio.common import SearchAttributeKey, SearchAttributePair, SearchAtt
 from temporalio.common import TypedSearchAttributes as Attributes
 
 with workflow.unsafe.imports_passed_through():
+    from schema.domain.pipelines import OPEN_STEPS, RunStatus, StepStatus
     from schema.payloads import names
     from schema.payloads.approvals import ApprovalInput
     from schema.payloads.conversations import ConversationState
+    from schema.payloads.pipelines import PipelineState
     from schema.payloads.tasks import TaskInput
 
 AGENT_ID = SearchAttributeKey.for_keyword_list(names.AGENT_ID_ATTRIBUTE)
@@ -126,3 +128,54 @@ def task_end_attributes(
         STATUS.value_set(outcome),
         COST_USD.value_set(spent_micro_usd / 1_000_000),
     ]
+
+
+def pipeline_attributes() -> Attributes:
+    """Return what a pipeline's run is found by."""
+    return Attributes(
+        [SearchAttributePair(KIND, "pipeline"), SearchAttributePair(STATUS, RunStatus.QUEUED.value)]
+    )
+
+
+def pipeline_status(status: RunStatus) -> list[SearchAttributeUpdate[str]]:
+    """Return what changes with a run's status."""
+    return [STATUS.value_set(status.value)]
+
+
+def pipeline_summary(state: PipelineState) -> str:
+    """Return the one line that lists show of a pipeline's run."""
+    return f"run {state.run_id} of workflow {state.pipeline_id}"
+
+
+def pipeline_static_details(state: PipelineState) -> str:
+    """Return what stays true of a pipeline's run, in Markdown."""
+    return (
+        f"**Run {state.run_id}** of workflow {state.pipeline_id}.\n\n"
+        f"Steps: `GET /api/v1/workflows/{state.pipeline_id}/runs/{state.run_id}`"
+    )
+
+
+def pipeline_details(state: PipelineState, starting: list[int]) -> str:
+    """Return how a pipeline's run stands, in Markdown: what runs, what waits, what is done."""
+    if state.plan is None:
+        return "Not begun."
+    by_status: dict[StepStatus, list[int]] = {status: [] for status in StepStatus}
+    for step, mark in zip(state.plan.steps, state.marks, strict=True):
+        by_status[mark.status].append(step.id)
+    retrying = [
+        step.id
+        for step, mark in zip(state.plan.steps, state.marks, strict=True)
+        if mark.status is StepStatus.PENDING and mark.due is not None
+    ]
+    starts = [state.plan.steps[place].id for place in starting]
+    lines = [
+        f"- {word}: {', '.join(map(str, ids)) or 'none'}"
+        for word, ids in (
+            ("starting", starts),
+            ("running", by_status[StepStatus.RUNNING]),
+            ("waiting for the next attempt", retrying),
+            ("failed", by_status[StepStatus.FAILED]),
+        )
+    ]
+    over = sum(len(by_status[status]) for status in StepStatus if status not in OPEN_STEPS)
+    return f"**{over}** of {len(state.marks)} steps are over.\n\n" + "\n".join(lines)

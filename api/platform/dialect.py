@@ -24,6 +24,7 @@ _BY_CODE = {
     "name_taken": "RES_002",
     "email_taken": "RES_002",
     "slug_taken": "RES_002",
+    "workflow_cycle": "WFL_003",
 }
 _BY_STATUS = {
     400: "VAL_001",

@@ -9,6 +9,7 @@ from schema.domain.inbox import InboxItem
 from schema.payloads.approvals import ApprovalInput
 from schema.payloads.checkout import CheckoutInput, RemovalInput
 from schema.payloads.conversations import AdvanceInput, AdvanceResult, ConversationState
+from schema.payloads.pipelines import PipelineState
 from schema.payloads.tasks import TaskInput
 
 
@@ -65,6 +66,13 @@ class WorkflowEngine(Protocol):
 
     async def cancel_task(self, task_id: int, run: int) -> None:
         """Ask an attempt to stop; one that is over, or never was, is success."""
+
+    async def start_pipeline(self, state: PipelineState) -> None:
+        """Start the workflow of a pipeline's run; already running is success."""
+        ...
+
+    async def wake_pipeline(self, run_id: int) -> None:
+        """Say that the record of a run has changed; `ExecutionClosed` where nothing runs."""
         ...
 
     async def is_reachable(self) -> bool:

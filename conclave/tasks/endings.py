@@ -96,6 +96,8 @@ class TaskEndings:
         ended = await self._hot.complete(tx, conversation_id, attempt, result, tokens)
         if ended is None:
             return []
+        if ended.waiter_kind is not None and ended.waiter_id is not None:
+            self._wakes.tell(tx, ended.waiter_kind, ended.waiter_id)
         if self.approvals is not None:
             await self.approvals.cancel_of(tx, task_id=ended.id)
         await self._wakes.soon(tx)
@@ -269,6 +271,7 @@ class TaskEndings:
         waiter = await self._tasks.waiter(tx, task.id)
         if waiter is not None:
             await self._mailbox.owe(tx, *waiter)
+            self._wakes.tell(tx, *waiter)
         await self._wakes.soon(tx)
         ended = await self._tasks.get(tx, task.id)
         assert ended is not None

@@ -32,6 +32,7 @@ _USUAL_STEPS = 25
 _STARTS_AT_ONCE = 16
 _log = get_logger(__name__)
 
+Deliver = Callable[[int], Awaitable[None]]
 HandOut = Callable[[], Awaitable[None]]
 
 
@@ -55,6 +56,8 @@ class TaskWakes:
         self._hot = TaskHotPath()
         self.hand_out: HandOut | None = None
         """The dispatcher's pass; set by the composition root."""
+        self.waiters: dict[str, Deliver] = {}
+        """Who delivers the wake-ups of those that wait for tasks; set by the composition root."""
         self._is_handing_out = False
         self._is_wanted_again = False
 
@@ -62,6 +65,18 @@ class TaskWakes:
         """Store a wake-up of a task's workflow with the change it tells of."""
         await self._mailbox.owe(tx, TASK_TARGET, task_id)
         tx.after_commit.append(lambda: self._errands.run(self.wake(task_id)))
+
+    def tell(self, tx: Transaction, kind: str, waiter_id: int) -> None:
+        """Deliver at once, when it is committed, a wake-up that is owed to who waits for a task."""
+        deliver = self.waiters.get(kind)
+        if deliver is not None:
+            tx.after_commit.append(lambda: self._errands.run(self._tell(deliver, waiter_id)))
+
+    async def _tell(self, deliver: Deliver, waiter_id: int) -> None:
+        try:
+            await deliver(waiter_id)
+        except ConclaveError as error:
+            _log.warning("a waiter is left to the relay", waiter=waiter_id, error=error.code)
 
     async def owe_starts(self, tx: Transaction, starts: Sequence[TaskInput]) -> None:
         """Store the starts of tasks that were given slots, and make them once committed."""

@@ -25,6 +25,7 @@ from conclave.settings import AuthMode, Settings
 from schema.payloads.approvals import ApprovalInput
 from schema.payloads.checkout import CheckoutInput, RemovalInput
 from schema.payloads.conversations import AdvanceInput, AdvanceResult, ConversationState
+from schema.payloads.pipelines import PipelineState
 from tests.waiting import until
 
 
@@ -56,6 +57,12 @@ class NoEngine:
 
     async def start_removal(self, asked: RemovalInput) -> None:
         raise AssertionError("nothing should run")
+
+    async def start_pipeline(self, state: PipelineState) -> None:
+        raise AssertionError("nothing should run")
+
+    async def wake_pipeline(self, run_id: int) -> None:
+        """There is nothing to wake."""
 
     async def is_reachable(self) -> bool:
         return True

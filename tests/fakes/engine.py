@@ -14,6 +14,7 @@ from schema.payloads.conversations import (
     AdvanceResult,
     ConversationState,
 )
+from schema.payloads.pipelines import PipelineState
 from schema.payloads.tasks import TaskInput
 
 
@@ -32,6 +33,8 @@ class FakeEngine:
     tasks: list[TaskInput] = field(default_factory=list[TaskInput])
     amended: list[InboxItem] = field(default_factory=list[InboxItem])
     tasks_cancelled: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
+    pipelines_started: list[int] = field(default_factory=list[int])
+    pipelines_woken: list[int] = field(default_factory=list[int])
     workers: int = 1
     down: bool = False
 
@@ -48,6 +51,8 @@ class FakeEngine:
         self.tasks.clear()
         self.amended.clear()
         self.tasks_cancelled.clear()
+        self.pipelines_started.clear()
+        self.pipelines_woken.clear()
         self.workers = 1
         self.down = False
 
@@ -101,6 +106,14 @@ class FakeEngine:
     async def cancel_task(self, task_id: int, run: int) -> None:
         self._answer()
         self.tasks_cancelled.append((task_id, run))
+
+    async def start_pipeline(self, state: PipelineState) -> None:
+        self._answer()
+        self.pipelines_started.append(state.run_id)
+
+    async def wake_pipeline(self, run_id: int) -> None:
+        self._answer()
+        self.pipelines_woken.append(run_id)
 
     async def is_reachable(self) -> bool:
         return not self.down

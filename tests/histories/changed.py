@@ -14,11 +14,13 @@ with workflow.unsafe.imports_passed_through():
         RemovalResult,
     )
     from schema.payloads.conversations import ConversationResult, ConversationState
+    from schema.payloads.pipelines import PipelineResult, PipelineState
     from schema.payloads.tasks import TaskInput, TaskRunResult
     from schema.payloads.upkeep import UpkeepInput, UpkeepResult
     from workflows.approval import ApprovalWorkflow
     from workflows.checkout import CheckoutWorkflow, RemovalWorkflow
     from workflows.conversation import ConversationWorkflow
+    from workflows.pipeline import PipelineWorkflow
     from workflows.task import TaskWorkflow
     from workflows.upkeep import UpkeepWorkflow
 
@@ -103,6 +105,21 @@ class AsksFirst(TaskWorkflow):
         return await super().run(state)
 
 
+@workflow.defn(name=names.PIPELINE_WORKFLOW)
+class RestsFirst(PipelineWorkflow):
+    """Rests before it begins, or goes on."""
+
+    @workflow.init
+    def __init__(self, state: PipelineState) -> None:
+        super().__init__(state)
+
+    @workflow.run
+    async def run(self, state: PipelineState) -> PipelineResult:
+        """Rest, then see the run to its end."""
+        await workflow.sleep(1)
+        return await super().run(state)
+
+
 CHANGED: tuple[type, ...] = (
     LooksTwiceFirst,
     SleepsFirst,
@@ -110,4 +127,5 @@ CHANGED: tuple[type, ...] = (
     WaitsFirst,
     ThinksFirst,
     AsksFirst,
+    RestsFirst,
 )

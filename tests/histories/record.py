@@ -26,10 +26,11 @@ from schema.payloads import names
 from tests.fakes.model_server import Behaviour, Failure, Received, Reply, echo
 from tests.fakes.toolbox import TestTools
 from tests.harness.checkouts import Yard, running_yard
+from tests.harness.pipelines import running_mill
 from tests.harness.runs import chain
 from tests.harness.servers import running_postgres, running_temporal
 from tests.harness.stack import Stack, running_stack
-from tests.histories import checkouts, tasks, tools, upkeep
+from tests.histories import checkouts, pipelines, tasks, tools, upkeep
 from tests.histories.files import DIRECTORY, KEY, forget_place, recorded, store
 from tests.waiting import until
 
@@ -259,6 +260,13 @@ async def _run(directory: Path, wanted: Wanted) -> None:
             ):
                 await _record_checkouts(yard, wanted)
                 yard.server.gate.set()
+        if any(map(wanted, pipelines.SCENES)):
+            async with (
+                running_mill(postgres.url(), temporal.address, encryption_key=KEY) as mill,
+                mill.worker(),
+            ):
+                for scene in filter(wanted, pipelines.SCENES):
+                    await _store(mill.client, scene.__name__, await scene(mill))
 
 
 def main() -> None:

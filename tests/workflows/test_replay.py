@@ -87,6 +87,10 @@ def test_together_the_histories_hold_all_that_happens_to_workflows():
         names.FAIL_TASK_ACTIVITY,
         names.REQUEUE_TASK_ACTIVITY,
         names.CLOSE_TASK_ACTIVITY,
+        names.BEGIN_RUN_ACTIVITY,
+        names.LOOK_AT_RUN_ACTIVITY,
+        names.START_STEPS_ACTIVITY,
+        names.FINISH_RUN_ACTIVITY,
     }
     assert workflows(histories) == {
         names.CONVERSATION_WORKFLOW,
@@ -95,6 +99,7 @@ def test_together_the_histories_hold_all_that_happens_to_workflows():
         names.CHECKOUT_WORKFLOW,
         names.REMOVAL_WORKFLOW,
         names.TASK_WORKFLOW,
+        names.PIPELINE_WORKFLOW,
     }
     is_open = {history.events[-1].event_type not in CLOSED for history in histories}
     assert is_open == {True, False}

@@ -24,12 +24,14 @@ from workflows.codec import data_converter
 SOURCES = Path(workflows.__file__ or "").parent
 IN_RUNS = [
     "conversation", "agent_turn", "turn_order", "policies", "visibility", "upkeep", "checkout",
-    "approval",
+    "approval", "pipeline", "pipeline_order",
 ]  # fmt: skip
 """The files that run inside workflows; the others belong to clients."""
 LOADED_BY = {
     "upkeep": ("upkeep", "UpkeepWorkflow", "upkeep_done-1"),
     "approval": ("approval", "ApprovalWorkflow", "approval_expired-1"),
+    "pipeline": ("pipeline", "PipelineWorkflow", "pipeline_retried-1"),
+    "pipeline_order": ("pipeline", "PipelineWorkflow", "pipeline_retried-1"),
     "checkout": ("checkout", "CheckoutWorkflow", "checkout_retried-1"),
 }
 """The workflow's file and class, and a history of it, for those that no conversation loads."""

@@ -230,6 +230,20 @@ async def a_file_to_be(site: Site) -> Call:
     return Call(file=b"kolibri")
 
 
+async def a_workflow(http: httpx.AsyncClient) -> str:
+    made_one = await made(http, "/api/v1/workflows", {"name": "Release"})
+    await made(http, f"/api/v1/workflows/{made_one['id']}/steps", STEP)
+    return str(made_one["id"])
+
+
+async def a_run(http: httpx.AsyncClient) -> str:
+    """Of workflow 1: the database was empty."""
+    workflow = await a_workflow(http)
+    run = await http.post(f"/api/v1/workflows/{workflow}/run")
+    return str(run.json()["id"])
+
+
+STEP = {"name": "Pause", "step_type": "wait", "config": {"wait_seconds": 5}}
 PROJECT = {"name": "Tea", "source": "github", "source_project_id": "acme/tea"}
 AGENT = {"name": "Bob", "provider": "openai", "model": "gpt-4o-mini"}
 MEMORY = {"key": "kolibri", "value": "kolibri"}
@@ -335,6 +349,11 @@ OTHER_PATHS: dict[tuple[str, str], tuple[Prepare, str]] = {
     ("POST", "/api/v1/approvals"): (at_once({"action": "deploy"}), "approval_created"),
     ("POST", "/api/v1/approvals/{}/approve"): (on(an_approval), "approval_approved"),
     ("POST", "/api/v1/approvals/{}/reject"): (on(an_approval), "approval_rejected"),
+    ("POST", "/api/v1/workflows"): (at_once({"name": "Release"}), "workflow_created"),
+    ("POST", "/api/v1/workflows/{}/steps"): (on(a_workflow, STEP), "workflow_step_added"),
+    ("DELETE", "/api/v1/workflows/{}"): (on(a_workflow), "workflow_deleted"),
+    ("POST", "/api/v1/workflows/{}/run"): (on(a_workflow, {}), "workflow_run_started"),
+    ("POST", "/api/v1/workflows/1/runs/{}/cancel"): (on(a_run), "workflow_run_cancelled"),
 }
 WRITES = (
     OTHER_PATHS

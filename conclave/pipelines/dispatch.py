@@ -1,0 +1,65 @@
+"""Telling a run's workflow that the record has changed.
+
+Every call may be lost: the outbox row that was committed with the change is delivered again by
+the relay. The end of a task is told the same way: the task owes its wake-up to `TARGET_KIND`.
+"""
+
+from __future__ import annotations
+
+from conclave.db import Database, Transaction
+from conclave.errands import Errands
+from conclave.errors import ExecutionClosed, Unavailable
+from conclave.logging import get_logger
+from conclave.mailbox import Mailbox
+from conclave.pipelines.errors import RunNotFound
+from conclave.pipelines.run_repository import RunRepository
+from conclave.ports.engine import WorkflowEngine
+from schema.domain.pipelines import RunStatus
+from schema.payloads.pipelines import PipelineState
+
+TARGET_KIND = "pipeline_run"
+_log = get_logger(__name__)
+
+
+class RunDispatch:
+    """Starts and wakes the workflows of runs."""
+
+    def __init__(
+        self, db: Database, mailbox: Mailbox, errands: Errands, engine: WorkflowEngine
+    ) -> None:
+        self._db = db
+        self._mailbox = mailbox
+        self._errands = errands
+        self._engine = engine
+        self._runs = RunRepository()
+
+    async def owe(self, tx: Transaction, run_id: int) -> None:
+        """Store a wake-up with the change it tells of, and deliver it once that is committed."""
+        await self._mailbox.owe(tx, TARGET_KIND, run_id)
+        tx.after_commit.append(lambda: self._errands.run(self._tell(run_id)))
+
+    async def _tell(self, run_id: int) -> None:
+        try:
+            await self.deliver(run_id)
+        except Unavailable as error:
+            _log.warning("run is left to the relay", run_id=run_id, error=error.code)
+
+    async def deliver(self, run_id: int) -> None:
+        """Start or wake the run's workflow, and strike what is owed. Raises `Unavailable`."""
+        async with self._db.transaction() as tx:
+            run = await self._runs.get(tx, run_id)
+            owed = await self._mailbox.owed(tx, TARGET_KIND, run_id)
+        if run is None:
+            raise RunNotFound(run_id)
+        try:
+            if run.status is RunStatus.QUEUED:
+                await self._engine.start_pipeline(
+                    PipelineState(run_id=run.id, pipeline_id=run.pipeline_id)
+                )
+            else:
+                await self._engine.wake_pipeline(run_id)
+        except ExecutionClosed:
+            pass  # it is over, or was cancelled before its workflow was there
+        if owed:
+            async with self._db.transaction() as tx:
+                await self._mailbox.delivered(tx, owed)
