@@ -34,6 +34,7 @@ from api.middleware import BodyLimit, Head, RequestContext, TrailingSlash
 from api.openapi import DescribedAPI
 from api.platform.dialect import PLATFORM
 from api.platform.routes import api_keys, approvals, audit, auth, secrets, sessions, users
+from api.platform.routes import costs as platform_costs
 from api.platform.routes import health as platform_health
 from api.platform.routes import ip_rules as platform_ip_rules
 from api.platform.routes import security as platform_security
@@ -72,6 +73,7 @@ ROUTERS = (
     audit.router,
     secrets.router,
     approvals.router,
+    platform_costs.router,
     aether_health.router,
     projects.router,
     chats.router,
@@ -103,6 +105,7 @@ _TAGS = [
     {"name": "Sandbox", "description": "What confines the commands that agents run."},
     {"name": "Settings", "description": "Model providers and the application's own settings."},
     {"name": "Security", "description": "Who may call, from where, and with what."},
+    {"name": "Costs", "description": "What model calls cost, and how much they may."},
     {"name": "Approvals", "description": "What waits for a person's yes or no."},
     {"name": "Secrets", "description": "Values that are kept encrypted and used by name."},
 ]

@@ -186,6 +186,7 @@ class Core:
         self.configuration, self.application = rules.configuration, rules.application
         self.components = rules.components
         self.workforce = workforce
+        self.budgets, self.costs = workforce.budgets, workforce.costs
         self._stack = stack
 
     async def close(self) -> None:

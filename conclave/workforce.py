@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from conclave.costs.budgets import BudgetService
+from conclave.costs.service import CostService
 from conclave.ground import Ground
 
 
@@ -15,8 +17,14 @@ from conclave.ground import Ground
 class Workforce:
     """Tasks, pipelines, triggers, budgets and what they need."""
 
+    budgets: BudgetService
+    costs: CostService
+
 
 def build_workforce(ground: Ground) -> Workforce:
     """Build the services of work on what the rest of the core is."""
-    del ground
-    return Workforce()
+    budgets = BudgetService(ground.db, ground.events)
+    return Workforce(
+        budgets=budgets,
+        costs=CostService(ground.db, ground.audit, budgets),
+    )

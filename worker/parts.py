@@ -17,8 +17,10 @@ from conclave.approvals.dispatch import TARGET_KIND as APPROVAL_TARGET
 from conclave.audit.sealer import AuditSealer
 from conclave.container import Core
 from conclave.conversations.dispatch import TARGET_KIND as CONVERSATION_TARGET
+from conclave.conversations.leftovers import LeftCalls
 from conclave.conversations.record import ConversationRecord
 from conclave.conversations.turns import TurnService
+from conclave.costs.upkeep import BudgetUpkeep
 from conclave.mailbox import Mailbox
 from conclave.outbox.relay import Relay
 from conclave.ports.engine import Chore
@@ -59,6 +61,7 @@ def build_worker_parts(core: Core) -> WorkerParts:
         RoutingGateway(gateway, DemoGateway()),
         core.models,
         core.tool_desk,
+        core.budgets,
     )
     record = ConversationRecord(core.db, core.events, mailbox, core.tool_desk)
     targets = {
@@ -87,4 +90,6 @@ def chores_of(core: Core) -> dict[ChoreName, Chore]:
         ChoreName.PURGE_SESSIONS: core.identity.upkeep,
         ChoreName.ANNOUNCE_EXPIRING_SECRETS: core.expiry_notices,
         ChoreName.REMOVE_SCRATCH_WORKSPACES: ScratchRemoval(core.db, core.workspace_store),
+        ChoreName.SETTLE_LEFT_CALLS: LeftCalls(core.db),
+        ChoreName.LOOK_AFTER_BUDGETS: BudgetUpkeep(core.db, core.budgets),
     }

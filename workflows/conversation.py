@@ -141,7 +141,7 @@ class ConversationWorkflow:
             elif is_cancelled_exception(error):
                 await self._left(item)
             elif isinstance(error, ActivityError):
-                await self._fail(_reason(error), item)
+                await self._fail(_reason(error), item, _code(error))
             else:
                 raise error
         finally:
@@ -256,8 +256,9 @@ class ConversationWorkflow:
         for item in list(self._state.inbox):
             self._answer(item, AdvanceOutcome.REFUSED)
 
-    async def _fail(self, reason: str, item: InboxItem | None) -> None:
-        await self._settle(ConversationStatus.FAILED, reason, None if item is None else item.id)
+    async def _fail(self, reason: str, item: InboxItem | None, code: str | None = None) -> None:
+        inbox_id = None if item is None else item.id
+        await self._settle(ConversationStatus.FAILED, reason, inbox_id, code)
         self._answer(item, AdvanceOutcome.FAILED)
 
     async def _stop(self, item: InboxItem | None, stop_reason: str) -> None:
@@ -284,7 +285,13 @@ class ConversationWorkflow:
         await self._settle(self._state.status, reason, item.id)
         self._answer(item, AdvanceOutcome.FAILED)
 
-    async def _settle(self, status: ConversationStatus, reason: str, inbox_id: int | None) -> None:
+    async def _settle(
+        self,
+        status: ConversationStatus,
+        reason: str,
+        inbox_id: int | None,
+        code: str | None = None,
+    ) -> None:
         settled = await workflow.execute_activity(
             names.SETTLE_ACTIVITY,
             SettleInput(
@@ -293,6 +300,7 @@ class ConversationWorkflow:
                 status=status,
                 reason=reason,
                 inbox_id=inbox_id,
+                code=code,
             ),
             result_type=SettleResult,
             start_to_close_timeout=policies.RECORD_TIMEOUT,
@@ -335,3 +343,8 @@ def _reason(error: ActivityError) -> str:
     """Return the public sentence of what went wrong."""
     cause = error.cause
     return cause.message if isinstance(cause, ApplicationError) else "The model call failed"
+
+
+def _code(error: ActivityError) -> str | None:
+    """Return the code of the error, where it is one of the core's."""
+    return error.cause.type if isinstance(error.cause, ApplicationError) else None

@@ -66,7 +66,11 @@ UPKEEP: Final = (
         id="upkeep-minute",
         every=timedelta(minutes=1),
         catch_up=timedelta(seconds=10),
-        chores=(ChoreName.SEAL_AUDIT_LOG,),
+        chores=(
+            ChoreName.SEAL_AUDIT_LOG,
+            ChoreName.SETTLE_LEFT_CALLS,
+            ChoreName.LOOK_AFTER_BUDGETS,
+        ),
     ),
     UpkeepSchedule(
         id="upkeep-hour",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pydantic import JsonValue
+
 from conclave.conversations.errors import ConversationNotFound
 from conclave.conversations.rendering import conversation_event, turn_stopped_event
 from conclave.conversations.repository import ConversationRepository, StoredConversation
@@ -48,12 +50,13 @@ class ConversationRecord:
             if stored.final or stored.execution != asked.execution:
                 return SettleResult(status=stored.status)
             is_cancelled = asked.status is ConversationStatus.CANCELLED
+            code: dict[str, JsonValue] = {} if asked.code is None else {"code": asked.code}
             if asked.inbox_id is not None or is_cancelled:
                 await self._mailbox.settle(
                     tx,
                     target=conversation_stream(stored.id),
                     status=InboxStatus.FAILED,
-                    answer={"status": asked.status.value, "error": asked.reason},
+                    answer={"status": asked.status.value, "error": asked.reason, **code},
                     inbox_id=None if is_cancelled else asked.inbox_id,
                 )
             if asked.status is stored.status:
@@ -70,7 +73,7 @@ class ConversationRecord:
                 if asked.status is ConversationStatus.FAILED
                 else EventType.CONVERSATION_STATUS
             )
-            event = conversation_event(changed, type_, reason=asked.reason)
+            event = conversation_event(changed, type_, reason=asked.reason, **code)
             await self._events.append(tx, [event])
             return SettleResult(status=asked.status, turn_count=turn_count)
 

@@ -109,6 +109,8 @@ class SettleInput(BaseModel):
     reason: str
     """A public sentence: error text of providers is cut and masked before it comes here."""
     inbox_id: int | None = None
+    code: str | None = None
+    """The error's, where one is known: `budget_exhausted` is answered as such."""
 
 
 class SettleResult(BaseModel):

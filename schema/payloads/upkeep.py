@@ -14,6 +14,8 @@ class ChoreName(StrEnum):
     PURGE_SESSIONS = "purge_sessions"
     ANNOUNCE_EXPIRING_SECRETS = "announce_expiring_secrets"
     REMOVE_SCRATCH_WORKSPACES = "remove_scratch_workspaces"
+    SETTLE_LEFT_CALLS = "settle_left_calls"
+    LOOK_AFTER_BUDGETS = "look_after_budgets"
 
 
 class UpkeepInput(BaseModel):

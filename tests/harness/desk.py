@@ -52,6 +52,7 @@ class Desk:
             gateway,
             core.models,
             core.tool_desk,
+            core.budgets,
         )
         self.record = ConversationRecord(core.db, core.events, self.mailbox, core.tool_desk)
 
