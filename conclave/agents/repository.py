@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from sqlalchemy import ColumnElement, case, exists, func, literal, or_, select, update
+from sqlalchemy import ColumnElement, Date, case, cast, exists, func, literal, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from conclave.db import Transaction
 from schema.domain.agents import Agent, AgentStatus
+from schema.domain.costs import BudgetScope
 from schema.tables.agents import AgentRow
 from schema.tables.circles import CircleMemberRow, CircleRow
 from schema.tables.conversations import ConversationRow
+from schema.tables.costs import BudgetCounterRow
 
 _SPEAKS = exists().where(ConversationRow.speaking_agent_id == AgentRow.id)
 _IN_ACTIVE_CIRCLE = exists().where(
@@ -26,8 +28,20 @@ _SET_BY_PEOPLE = (
     AgentStatus.PAUSED.value,
     AgentStatus.ERROR.value,
 )
+_HAS_SPENT_ITS_DAY = exists().where(
+    AgentRow.daily_budget_usd > 0,
+    BudgetCounterRow.scope == BudgetScope.AGENT,
+    BudgetCounterRow.owner_id == AgentRow.id,
+    BudgetCounterRow.since == cast(func.timezone("UTC", func.clock_timestamp()), Date),
+    or_(
+        BudgetCounterRow.spent_usd >= AgentRow.daily_budget_usd,
+        # Not even what it was refused today would fit.
+        BudgetCounterRow.spent_usd + BudgetCounterRow.refused_usd > AgentRow.daily_budget_usd,
+    ),
+)
 _DERIVED: ColumnElement[str] = case(
     (AgentRow.state.in_(_SET_BY_PEOPLE), AgentRow.state),
+    (_HAS_SPENT_ITS_DAY, literal(AgentStatus.PAUSED.value)),
     (_SPEAKS, literal(AgentStatus.BUSY.value)),
     (_IN_ACTIVE_CIRCLE, literal(AgentStatus.ACTIVE.value)),
     else_=literal(AgentStatus.IDLE.value),

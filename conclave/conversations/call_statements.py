@@ -7,6 +7,9 @@ locks that table first, so a call is either in the sum the counter begins with, 
 
 from __future__ import annotations
 
+from datetime import date
+from typing import TypeVar
+
 from sqlalchemy import (
     CTE,
     BigInteger,
@@ -22,6 +25,7 @@ from sqlalchemy import (
     select,
     update,
 )
+from sqlalchemy.orm import InstrumentedAttribute
 
 from schema.domain.costs import BudgetScope
 from schema.tables.agents import AgentRow
@@ -29,6 +33,8 @@ from schema.tables.conversations import ConversationRow
 from schema.tables.costs import BudgetCounterRow, PlatformBudgetRow
 from schema.tables.model_calls import ModelCallRow
 from schema.tables.tasks import TaskRow
+
+T = TypeVar("T")
 
 _day = bindparam("day_", type_=Date)
 _agent_id = bindparam("agent_id_", type_=BigInteger)
@@ -43,7 +49,7 @@ COUNTED_COLUMNS = (
 """What a settled call must return for `counted`."""
 
 
-def _month(day: ColumnElement[object]) -> ColumnElement[object]:
+def _month(day: ColumnElement[date]) -> ColumnElement[date]:
     return cast(func.date_trunc("month", day), Date)
 
 
@@ -64,7 +70,7 @@ IS_BUDGETED = or_(
 """Whether a budget of the platform or the agent applies, or is counted, as of this statement."""
 
 
-def of_task(column: ColumnElement[object]) -> ColumnElement[object]:
+def of_task(column: InstrumentedAttribute[T]) -> ColumnElement[T]:
     """Return a column of the conversation's task; null where it is none's, at no cost."""
     found = select(column).where(TaskRow.conversation_id == ConversationRow.id).scalar_subquery()
     return case((_IS_TASK, found))

@@ -35,6 +35,8 @@ from schema.tables.costs import BudgetAlertRow, BudgetCounterRow, PlatformBudget
 from schema.tables.model_calls import ModelCallRow
 from schema.tables.tasks import TaskRow
 
+# What `locked` returns is the newest version of each row, and stays so: `raised` builds on it, and
+# not on the version that the statement's snapshot shows.
 _RESERVE = text(
     """
     WITH wanted AS MATERIALIZED (
@@ -55,7 +57,7 @@ _RESERVE = text(
       FOR UPDATE OF c
     ), raised AS (
       UPDATE budget_counters AS c
-      SET reserved_usd = c.reserved_usd + CAST(:needed AS numeric)
+      SET reserved_usd = l.reserved_usd + CAST(:needed AS numeric)
       FROM locked AS l
       WHERE c.scope = l.scope AND c.owner_id = l.owner_id AND c.since = l.since
         AND NOT EXISTS (SELECT FROM locked WHERE NOT fits)
@@ -205,13 +207,13 @@ class CounterRepository:
         found = rows.mappings().one_or_none()
         return None if found is None else SetBudget.model_validate(found)
 
-    async def set_budget(self, tx: Transaction, wanted: SetBudget) -> None:
+    async def set_budget(self, tx: Transaction, wanted: SetBudget, now: datetime) -> None:
         """Store the platform's budget."""
         values = {
             "monthly_limit_usd": wanted.monthly_limit_usd,
             "alert_thresholds": wanted.alert_thresholds,
             "hard_stop": wanted.hard_stop,
-            "updated_at": func.clock_timestamp(),
+            "updated_at": now,
         }
         await tx.conn.execute(
             upsert(PlatformBudgetRow)

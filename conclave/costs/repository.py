@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from datetime import date
 from decimal import Decimal
 
-from sqlalchemy import ColumnElement, func, select, text
+from sqlalchemy import func, select, text
 
 from conclave.db import Transaction
 from schema.domain.base import Shape
@@ -19,7 +19,7 @@ from schema.tables.model_calls import ModelCallRow
 
 # The very words of the index's condition.
 _SETTLED = text("model_calls.status <> 'reserved'")
-_SUMS: tuple[ColumnElement[object], ...] = (
+_SUMS = (
     func.coalesce(func.sum(ModelCallRow.cost_usd), 0).label("cost"),
     func.coalesce(func.sum(ModelCallRow.tokens_in), 0).label("tokens_in"),
     func.coalesce(func.sum(ModelCallRow.tokens_out), 0).label("tokens_out"),

@@ -52,7 +52,7 @@ class CostService:
         key = platform_key(self._budgets.today().replace(day=1))
         async with self._db.transaction() as tx:
             before = await self._counters.budget(tx) or _NOTHING
-            await self._counters.set_budget(tx, wanted)
+            await self._counters.set_budget(tx, wanted, self._budgets.clock())
             await self._audit.record(
                 tx,
                 "cost_budget_changed",
