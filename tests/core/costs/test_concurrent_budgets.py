@@ -71,33 +71,41 @@ async def outcomes(till: Till, among: list[Conversation]) -> tuple[int, list[Bud
     return len(spoken), refused
 
 
-@pytest.mark.parametrize("worst_case", [COST, COST * 2])
-async def test_no_more_calls_are_sent_than_the_month_affords(till: Till, worst_case: Decimal):
-    till.gateway.worst_case = worst_case
+async def test_exactly_as_many_calls_are_sent_as_the_month_affords(till: Till):
+    till.gateway.worst_case = COST
     among = await talks(till)
     await till.limit(str(LIMIT))
     async with never_over(till.core.db, LIMIT) as seen:
         spoken, refused = await outcomes(till, among)
-        while worst_case > COST:  # what was given back affords more
-            more, refused = await outcomes(till, among[-1:])
-            spoken += more
-            if refused:
-                break
-            among = [*among[:-1], await till.desk.conversation()]
-    assert len(till.gateway.requests) == spoken
-    if worst_case == COST:
-        assert spoken == AFFORDED
+    assert (spoken, len(till.gateway.requests), len(refused)) == (AFFORDED, AFFORDED, 64 - AFFORDED)
     assert seen
     assert max(seen) <= LIMIT
-    assert await till.counters() == {("platform", 0, "2031-05-01"): (spoken * COST, 0)}
-    assert await till.ledger() == spoken * COST
-    assert (await till.core.costs.budget()).spent_usd == spoken * COST
+    assert await till.counters() == {("platform", 0, "2031-05-01"): (LIMIT, 0)}
+    assert await till.ledger() == LIMIT == (await till.core.costs.budget()).spent_usd
     error = refused[-1]
     assert (error.status, error.retryable) == (402, False)
     assert error.details.keys() == {"scope", "limit", "spent", "reserved", "needed"}
     assert error.details["scope"] == "platform"
     assert error.details["limit"] == float(LIMIT)
-    assert error.details["needed"] == float(worst_case)
+    assert error.details["needed"] == float(COST)
+
+
+async def test_what_calls_did_not_cost_affords_more_of_them(till: Till):
+    till.gateway.worst_case = COST * 3
+    among = await talks(till)
+    await till.limit(str(LIMIT))
+    async with never_over(till.core.db, LIMIT) as seen:
+        spoken, refused = await outcomes(till, among)
+        assert refused
+        while True:
+            more, refused = await outcomes(till, await talks(till, 1))
+            spoken += more
+            if refused:
+                break
+    assert max(seen) <= LIMIT
+    assert spoken == len(till.gateway.requests) == AFFORDED - 2  # a third one might cost too much
+    assert await till.counters() == {("platform", 0, "2031-05-01"): (spoken * COST, 0)}
+    assert await till.ledger() == spoken * COST
 
 
 async def test_an_agents_day_holds_however_many_turns_it_takes_at_once(till: Till):
