@@ -20,7 +20,7 @@ from conclave.conversations.repository import ConversationRepository
 from conclave.conversations.service import ConversationService
 from conclave.conversations.turns import TOO_FEW_TURNS
 from conclave.db import Database
-from conclave.errors import BadRequest, Unavailable
+from conclave.errors import BadRequest, BudgetExhausted, Unavailable
 from conclave.mailbox import Letter, Mailbox
 from schema.domain.compaction import TURNS_KEPT, Compacted, ContextUse
 from schema.domain.events import conversation_stream
@@ -70,7 +70,7 @@ class CompactionService:
         """Have all but the last exchanges summarised; queued behind a turn that runs.
 
         Raises `BadRequest` where there are no more than those, `ConversationEnded`,
-        `ConversationPaused`, `CompactionFailed` where the model could not do it, `Unavailable`
+        `ConversationPaused`, `BudgetExhausted`, `CompactionFailed` where the model could not do it, `Unavailable`
         where it was not done in the time that a request may wait.
         """
         async with self._db.transaction() as tx:
@@ -105,6 +105,8 @@ class CompactionService:
             raise ConversationEnded(conversation_id, answer.conversation.status)
         if error == TOO_FEW_TURNS:
             raise BadRequest(f"{TOO_FEW_TURNS}: the last {TURNS_KEPT} are always kept")
+        if answer.snapshot.get("code") == BudgetExhausted.code:
+            raise BudgetExhausted(error)
         raise CompactionFailed(f"The conversation was not compacted: {error}")
 
 

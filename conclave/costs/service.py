@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from calendar import monthrange
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import date, timedelta
 from decimal import Decimal
 
@@ -16,6 +17,7 @@ from conclave.costs.counters import CounterRepository, platform_key
 from conclave.costs.prices import PriceRepository
 from conclave.costs.repository import CostRepository, DayAndProvider
 from conclave.db import Database, Transaction
+from conclave.errors import Unavailable
 from schema.domain.costs import (
     AgentSpend,
     Budget,
@@ -63,7 +65,8 @@ class CostService:
                 await self._counters.drop(tx, key)
             await self._budgets.changed(tx)
         if wanted.monthly_limit_usd > 0:
-            await self._budgets.begin([key])
+            with suppress(Unavailable):  # it is set: the next call begins the counter else
+                await self._budgets.begin([key])
         return await self.budget()
 
     async def prices(self) -> Sequence[ModelPrice]:

@@ -92,7 +92,9 @@ async def test_an_unknown_model_costs_nothing(
 
     assert reply.text == "reply to hello #1"
     assert reply.cost_usd == 0
-    assert gateway.worst_case_usd(request, access) == 0
+    assert gateway.worst_case_usd(request, access) is None
+    local = access.model_copy(update={"provider": ProviderName.OLLAMA})
+    assert gateway.worst_case_usd(request, local) == 0
 
 
 async def test_a_server_without_a_key_is_called(

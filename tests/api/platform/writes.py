@@ -244,6 +244,12 @@ PLATFORM: dict[tuple[str, str], tuple[Prepare, str]] = {
     ("POST", "/auth/mfa/verify"): (a_factor_to_be, "mfa_enabled"),
     ("POST", "/auth/mfa/disable"): (a_factor, "mfa_disabled"),
 }
+A_PRICE = {
+    "provider": "openai",
+    "model": "house-7b",
+    "input_usd_per_million": 1,
+    "output_usd_per_million": 2,
+}
 PROFILE = {"provider": "openai", "model": "gpt-4o", "api_key": KEY}
 OTHER_PATHS: dict[tuple[str, str], tuple[Prepare, str]] = {
     ("POST", "/api/projects"): (at_once(PROJECT), "project_created"),
@@ -260,6 +266,8 @@ OTHER_PATHS: dict[tuple[str, str], tuple[Prepare, str]] = {
     ("POST", "/api/v1/approvals"): (at_once({"action": "deploy"}), "approval_created"),
     ("POST", "/api/v1/approvals/{}/approve"): (on(an_approval), "approval_approved"),
     ("POST", "/api/v1/approvals/{}/reject"): (on(an_approval), "approval_rejected"),
+    ("PUT", "/api/v1/cost/budget"): (at_once({"monthly_limit": 5}), "cost_budget_changed"),
+    ("PUT", "/api/v1/cost/prices"): (at_once(A_PRICE), "model_price_changed"),
 }
 WRITES = (
     OTHER_PATHS
