@@ -70,8 +70,8 @@ class CompactionService:
         """Have all but the last exchanges summarised; queued behind a turn that runs.
 
         Raises `BadRequest` where there are no more than those, `ConversationEnded`,
-        `ConversationPaused`, `BudgetExhausted`, `CompactionFailed` where the model could not do it, `Unavailable`
-        where it was not done in the time that a request may wait.
+        `ConversationPaused`, `BudgetExhausted`, `CompactionFailed` where the model could not do
+        it, `Unavailable` where it was not done in the time that a request may wait.
         """
         async with self._db.transaction() as tx:
             stored = await self._service.open_for(tx, conversation_id, principal)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from datetime import date
 from decimal import Decimal
 
 import pytest
 from sqlalchemy import text
 
+from conclave.costs.commands import SetBudget
+from conclave.costs.counters import CounterRepository, platform_key
 from conclave.db import Database
 from conclave.errors import BudgetExhausted
 from schema.domain.conversations import Conversation
@@ -165,3 +168,51 @@ async def test_a_limit_set_in_mid_period_counts_what_is_reserved_at_that_moment(
     await running
     assert await till.counters() == {("platform", 0, "2031-05-01"): (2 * COST, 0)}
     await till.desk.complete(third)
+
+
+async def waits_for_calls(till: Till) -> bool:
+    """Whether somebody waits for a lock of the ledger."""
+    async with till.core.db.autocommit() as tx:
+        found = await tx.conn.scalar(
+            text(
+                "SELECT count(*) FROM pg_locks"
+                " WHERE relation = 'model_calls'::regclass AND NOT granted"
+            )
+        )
+    return bool(found)
+
+
+async def test_a_call_that_is_being_stored_while_a_limit_is_set_is_in_its_counter(till: Till):
+    talk = await till.desk.conversation()
+    async with till.core.db.transaction() as tx:
+        await tx.conn.execute(
+            text(
+                "INSERT INTO model_calls (conversation_id, execution, turn, step, attempt, agent_id,"
+                " provider, model, status, reserved_usd, day)"
+                " VALUES (:talk, 1, 1, 1, 1, 1, 'openai', 'm', 'reserved', 0.5, '2031-05-17')"
+            ),
+            {"talk": talk.id},
+        )
+        limiting = asyncio.create_task(till.limit("1"))
+        await until(lambda: waits_for_calls(till), what="the limit to wait")
+        assert await till.counters() == {}
+    await limiting
+    assert await till.counters() == {("platform", 0, "2031-05-01"): (0, Decimal("0.5"))}
+    assert await till.settle_left() == 1
+    assert await till.counters() == {("platform", 0, "2031-05-01"): (Decimal("0.5"), 0)}
+
+
+async def test_a_call_that_waits_while_a_counter_is_begun_sees_its_limit(till: Till):
+    talk = await till.desk.conversation()
+    counters = CounterRepository()
+    wanted = SetBudget(monthly_limit_usd=Decimal("0.4"))
+    async with till.core.db.transaction() as tx:
+        await counters.lock_calls(tx)
+        calling = asyncio.create_task(till.desk.complete(talk))
+        await until(lambda: waits_for_calls(till), what="the call to wait")
+        await counters.set_budget(tx, wanted, till.clock.now)
+        key = platform_key(date(2031, 5, 1))
+        await counters.begin(tx, key, date(2031, 6, 1))
+    with pytest.raises(BudgetExhausted):
+        await calling
+    assert till.gateway.requests == []
