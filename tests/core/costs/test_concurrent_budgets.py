@@ -187,8 +187,8 @@ async def test_a_call_that_is_being_stored_while_a_limit_is_set_is_in_its_counte
     async with till.core.db.transaction() as tx:
         await tx.conn.execute(
             text(
-                "INSERT INTO model_calls (conversation_id, execution, turn, step, attempt, agent_id,"
-                " provider, model, status, reserved_usd, day)"
+                "INSERT INTO model_calls (conversation_id, execution, turn, step, attempt,"
+                " agent_id, provider, model, status, reserved_usd, day)"
                 " VALUES (:talk, 1, 1, 1, 1, 1, 'openai', 'm', 'reserved', 0.5, '2031-05-17')"
             ),
             {"talk": talk.id},
