@@ -110,7 +110,8 @@ def test_a_failure_is_two_frames_and_one_seq():
 )
 def test_a_turn_that_met_its_budget_says_so(code: str | None, stop: str):
     [_, ended] = narrator().frames(event(5, EventType.TURN_FAILED, reason="no", code=code))
-    assert ended["data"]["stop_reason"] == stop
+    data: Any = ended["data"]
+    assert data["stop_reason"] == stop
 
 
 def test_the_same_text_is_told_whole_when_it_is_told_again():

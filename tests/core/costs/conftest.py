@@ -155,7 +155,7 @@ async def till(clean_database: Database, postgres_url: str) -> AsyncIterator[Til
     core = await build_core(settings, engine=FakeEngine(), name="till", environment=environment)
     clock = MovableClock()
     gateway = PricedGateway()
-    till = Till(Desk(core, cast(FakeEngine, FakeEngine()), gateway), gateway, clock)
+    till = Till(Desk(core, FakeEngine(), gateway), gateway, clock)
     core.budgets.clock = clock
     core.budgets.notifier = till.notifier
     core.budgets.tasks = cast(TaskDesk, till.tasks)

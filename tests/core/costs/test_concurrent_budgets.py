@@ -121,7 +121,7 @@ async def test_an_agents_day_holds_however_many_turns_it_takes_at_once(till: Til
     assert (spoken, len(till.gateway.requests)) == (AFFORDED, AFFORDED)
     assert max(seen) <= LIMIT
     assert await till.counters() == {("agent", agent.id, "2031-05-17"): (LIMIT, 0)}
-    assert {one.details["scope"] for one in refused} == {"agent"}
+    assert {str(one.details["scope"]) for one in refused} == {"agent"}
 
 
 async def test_the_tighter_of_two_budgets_refuses_and_neither_keeps_what_was_refused(till: Till):
@@ -137,7 +137,7 @@ async def test_the_tighter_of_two_budgets_refuses_and_neither_keeps_what_was_ref
     counters = await till.counters()
     assert counters.pop(("platform", 0, "2031-05-01")) == (spoken * COST, 0)
     assert (len(counters), set(counters.values())) == (48, {(0, 0)})
-    assert {one.details["scope"] for one in refused} == {"agent"}
+    assert {str(one.details["scope"]) for one in refused} == {"agent"}
 
 
 async def test_a_limit_set_while_calls_run_counts_every_one_of_them(till: Till):
