@@ -320,6 +320,7 @@ _PLATFORM = _Group(
     /cost/by-agent                          GET read
     /cost/by-provider                       GET read
     /cost/budget                            GET read, PUT admin
+    /cost/prices                            GET read, PUT admin
     /circuit-breakers                       GET admin, POST admin
     /circuit-breakers/{}                    GET admin
     /circuit-breakers/{}/force-open         POST admin

@@ -48,6 +48,7 @@ from api.platform.routes import (
     users,
 )
 from api.platform.routes import breakers as platform_breakers
+from api.platform.routes import costs as platform_costs
 from api.platform.routes import health as platform_health
 from api.platform.routes import ip_rules as platform_ip_rules
 from api.platform.routes import notifications as platform_notifications
@@ -96,6 +97,7 @@ ROUTERS = (
     platform_breakers.router,
     files.router,
     platform_workflows.router,
+    platform_costs.router,
     aether_health.router,
     projects.router,
     chats.router,
@@ -127,6 +129,7 @@ _TAGS = [
     {"name": "Sandbox", "description": "What confines the commands that agents run."},
     {"name": "Settings", "description": "Model providers and the application's own settings."},
     {"name": "Security", "description": "Who may call, from where, and with what."},
+    {"name": "Costs", "description": "What model calls cost, and how much they may."},
     {"name": "Approvals", "description": "What waits for a person's yes or no."},
     {"name": "Tasks", "description": "Work that agents see to its end."},
     {"name": "Dead letters", "description": "Tasks that failed for good, and second chances."},

@@ -159,6 +159,7 @@ def documented(*statuses: int) -> dict[int | str, dict[str, JsonValue]]:
 _MEANINGS = {
     400: "The body cannot be read",
     401: "No credentials, or none that hold",
+    402: "A budget does not cover it",
     403: "Not from here, or not with these rights",
     404: "Unknown, or deleted",
     409: "The present state does not allow it",

@@ -207,6 +207,7 @@ class Core:
         self.analytics = workforce.analytics
         self.breakers, self.breaker_desk = workforce.breakers, workforce.breaker_desk
         self.pipelines = workforce.pipelines
+        self.budgets, self.costs = workforce.budgets, workforce.costs
         self._stack = stack
 
     async def close(self) -> None:

@@ -12,6 +12,8 @@ from conclave.analytics.service import AnalyticsService
 from conclave.breakers.administration import BreakerAdministration
 from conclave.breakers.service import BreakerService
 from conclave.conversations.threads import ThreadService
+from conclave.costs.budgets import BudgetService
+from conclave.costs.service import CostService
 from conclave.ground import Ground
 from conclave.notifications.service import NotificationService
 from conclave.pipelines.assembly import Pipelines, build_pipelines
@@ -46,6 +48,8 @@ class Workforce:
     breakers: BreakerService
     breaker_desk: BreakerAdministration
     pipelines: Pipelines
+    budgets: BudgetService
+    costs: CostService
 
 
 def build_workforce(ground: Ground, tool_desk: ToolDesk, files: FileDesk) -> Workforce:
@@ -71,6 +75,9 @@ def build_workforce(ground: Ground, tool_desk: ToolDesk, files: FileDesk) -> Wor
         tasks=tasks,
         notifier=notifications,
     )
+    budgets = BudgetService(db, events)
+    budgets.notifier = notifications
+    budgets.tasks = tasks
     wakes.waiters[PIPELINE_TARGET] = pipelines.dispatch.deliver
     return Workforce(
         tasks=tasks,
@@ -87,4 +94,6 @@ def build_workforce(ground: Ground, tool_desk: ToolDesk, files: FileDesk) -> Wor
         analytics=AnalyticsService(ground.db),
         breakers=breakers,
         breaker_desk=BreakerAdministration(db, audit, breakers.record),
+        budgets=budgets,
+        costs=CostService(db, audit, budgets),
     )

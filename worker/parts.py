@@ -19,8 +19,10 @@ from conclave.approvals.dispatch import TARGET_KIND as APPROVAL_TARGET
 from conclave.audit.sealer import AuditSealer
 from conclave.container import Core
 from conclave.conversations.dispatch import TARGET_KIND as CONVERSATION_TARGET
+from conclave.conversations.leftovers import LeftCalls
 from conclave.conversations.record import ConversationRecord
 from conclave.conversations.turns import TurnService
+from conclave.costs.upkeep import BudgetUpkeep
 from conclave.files.upkeep import FileUpkeep
 from conclave.mailbox import Mailbox
 from conclave.outbox.relay import Relay
@@ -69,6 +71,7 @@ def build_worker_parts(core: Core) -> WorkerParts:
         core.tool_desk,
         core.workforce.task_turns,
         core.breakers,
+        core.budgets,
     )
     record = ConversationRecord(core.db, core.events, mailbox, core.tool_desk)
     targets = {
@@ -105,4 +108,6 @@ def chores_of(core: Core) -> dict[ChoreName, Chore]:
         ChoreName.REMOVE_SCRATCH_WORKSPACES: ScratchRemoval(core.db, core.workspace_store),
         ChoreName.REMOVE_TASK_WORKTREES: WorktreeRemoval(core.db, core.workspace_store),
         ChoreName.REMOVE_STRAY_FILES: FileUpkeep(core.db, core.files, core.blobs, core.plain),
+        ChoreName.SETTLE_LEFT_CALLS: LeftCalls(core.db),
+        ChoreName.LOOK_AFTER_BUDGETS: BudgetUpkeep(core.db, core.budgets),
     }

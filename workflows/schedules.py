@@ -66,7 +66,12 @@ UPKEEP: Final = (
         id="upkeep-minute",
         every=timedelta(minutes=1),
         catch_up=timedelta(seconds=10),
-        chores=(ChoreName.SEAL_AUDIT_LOG, ChoreName.TELL_OVERDUE_TASKS),
+        chores=(
+            ChoreName.SEAL_AUDIT_LOG,
+            ChoreName.TELL_OVERDUE_TASKS,
+            ChoreName.SETTLE_LEFT_CALLS,
+            ChoreName.LOOK_AFTER_BUDGETS,
+        ),
     ),
     UpkeepSchedule(
         id="upkeep-hour",

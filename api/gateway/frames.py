@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pydantic import JsonValue
 
 from api.subscriptions import Item
+from conclave.errors import BudgetExhausted
 from schema.domain.chats import ChatStanding, PendingCall
 from schema.domain.events import Delta, Event, EventType
 
@@ -180,7 +181,9 @@ class Narrator:
             case EventType.MESSAGE_CREATED:
                 return self._message(event)
             case EventType.TURN_FAILED:
-                return "agent.turn_complete", _completed("error", None, _NO_USAGE)
+                is_spent = event.data.get("code") == BudgetExhausted.code
+                stop = "budget_exceeded" if is_spent else "error"
+                return "agent.turn_complete", _completed(stop, None, _NO_USAGE)
             case EventType.TURN_COMPLETED:
                 data = event.data
                 stop = data.get("stop_reason")

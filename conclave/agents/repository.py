@@ -9,10 +9,12 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     ColumnElement,
+    Date,
     Integer,
     Numeric,
     bindparam,
     case,
+    cast,
     exists,
     func,
     literal,
@@ -27,10 +29,12 @@ from conclave.agents.commands import AgentFilter, AgentOrder
 from conclave.db import Transaction
 from schema.domain.agents import AT_REST, Agent, AgentStatus, AgentUsage
 from schema.domain.conversations import ConversationKind
+from schema.domain.costs import BudgetScope
 from schema.domain.tasks import TaskStatus
 from schema.tables.agents import AgentRow
 from schema.tables.circles import CircleMemberRow, CircleRow
 from schema.tables.conversations import ConversationRow
+from schema.tables.costs import BudgetCounterRow
 from schema.tables.model_calls import ModelCallRow
 from schema.tables.tasks import TaskRow
 
@@ -46,8 +50,20 @@ _WORKS = exists().where(
     TaskRow.status == TaskStatus.IN_PROGRESS.value,
     TaskRow.deleted_at.is_(None),
 )
+_HAS_SPENT_ITS_DAY = exists().where(
+    AgentRow.daily_budget_usd > 0,
+    BudgetCounterRow.scope == BudgetScope.AGENT,
+    BudgetCounterRow.owner_id == AgentRow.id,
+    BudgetCounterRow.since == cast(func.timezone("UTC", func.clock_timestamp()), Date),
+    or_(
+        BudgetCounterRow.spent_usd >= AgentRow.daily_budget_usd,
+        # Not even what it was refused today would fit.
+        BudgetCounterRow.spent_usd + BudgetCounterRow.refused_usd > AgentRow.daily_budget_usd,
+    ),
+)
 _DERIVED: ColumnElement[str] = case(
     (AgentRow.state.in_(sorted(status.value for status in AT_REST)), AgentRow.state),
+    (_HAS_SPENT_ITS_DAY, literal(AgentStatus.PAUSED.value)),
     (_SPEAKS | _WORKS, literal(AgentStatus.BUSY.value)),
     (_IN_ACTIVE_CIRCLE, literal(AgentStatus.ACTIVE.value)),
     else_=literal(AgentStatus.IDLE.value),

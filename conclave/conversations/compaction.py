@@ -21,7 +21,7 @@ from conclave.conversations.repository import ConversationRepository
 from conclave.conversations.service import ConversationService
 from conclave.conversations.turns import TOO_FEW_TURNS
 from conclave.db import Database
-from conclave.errors import BadRequest, Unavailable
+from conclave.errors import BadRequest, BudgetExhausted, Unavailable
 from conclave.mailbox import Letter, Mailbox
 from schema.domain.compaction import TURNS_KEPT, Compacted, ContextUse
 from schema.domain.events import conversation_stream
@@ -71,8 +71,8 @@ class CompactionService:
         """Have all but the last exchanges summarised; queued behind a turn that runs.
 
         Raises `BadRequest` where there are no more than those, `ConversationEnded`,
-        `ConversationPaused`, `CompactionFailed` where the model could not do it, `Unavailable`
-        where it was not done in the time that a request may wait.
+        `ConversationPaused`, `BudgetExhausted`, `CompactionFailed` where the model could not do
+        it, `Unavailable` where it was not done in the time that a request may wait.
         """
         async with self._db.transaction() as tx:
             stored = await self._service.open_for(tx, conversation_id, principal)
@@ -108,6 +108,8 @@ class CompactionService:
             raise BadRequest(f"{TOO_FEW_TURNS}: the last {TURNS_KEPT} are always kept")
         if (not_called := TurnNotCalled.told_by(answer.snapshot)) is not None:
             raise not_called
+        if answer.snapshot.get("code") == BudgetExhausted.code:
+            raise BudgetExhausted(error)
         raise CompactionFailed(f"The conversation was not compacted: {error}")
 
 

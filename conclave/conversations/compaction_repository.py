@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import date
+
 from sqlalchemy import and_, func, insert, null, select, update
 
 from conclave.conversations.context import Compaction, Round
+from conclave.conversations.turn_statements import SETTLE_CALL, given
 from conclave.db import Transaction
 from schema.domain.base import Shape
 from schema.domain.conversations import MessageRole
@@ -120,25 +123,27 @@ class CompactionRepository:
 
     async def add(
         self, tx: Transaction, conversation_id: int, compaction: Compaction, reply: ModelReply
-    ) -> None:
-        """Store a summary and settle the call that wrote it."""
+    ) -> date | None:
+        """Store a summary and settle the call that wrote it.
+
+        Returns what `TurnRepository.add_reply` returns besides the message.
+        """
         await tx.conn.execute(
             insert(CompactionRow).values(
                 conversation_id=conversation_id, model=reply.model, **compaction.model_dump()
             )
         )
-        await tx.conn.execute(
-            update(ModelCallRow)
-            .where(ModelCallRow.id == compaction.call_id)
-            .values(
-                status="committed",
+        settled = await tx.conn.execute(
+            SETTLE_CALL,
+            given(
+                call_id=compaction.call_id,
                 model=reply.model,
                 cost_usd=reply.cost_usd,
                 tokens_in=reply.tokens_in,
                 tokens_out=reply.tokens_out,
-                ended_at=func.clock_timestamp(),
-            )
+            ),
         )
+        return settled.scalar_one_or_none()
 
     async def fall_silent(self, tx: Transaction, conversation_id: int) -> None:
         """Say that nobody speaks: a compaction between turns is over."""

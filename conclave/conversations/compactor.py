@@ -16,6 +16,7 @@ from conclave.conversations.context import Compaction, Context, Round
 from conclave.conversations.errors import CompactionFailed, LateAttempt
 from conclave.conversations.model_admission import verdict_of
 from conclave.conversations.rendering import private_owner_of
+from conclave.conversations.reservations import Reservations, Reserved
 from conclave.conversations.summary import kept_summary
 from conclave.conversations.turn_repository import TurnRepository
 from conclave.db import Database, Transaction
@@ -23,6 +24,7 @@ from conclave.errors import ConclaveError
 from conclave.events import EventLog
 from conclave.mailbox import Mailbox
 from conclave.ports.breakers import Breakers
+from conclave.ports.costs import Budgets
 from conclave.ports.models import ModelGateway
 from schema.domain.compaction import Compacted
 from schema.domain.events import EventDraft, EventType, conversation_stream
@@ -40,10 +42,15 @@ class PreparedSummary:
     """A summarising call whose reservation is committed. It never leaves the process."""
 
     call: CompleteInput
-    call_id: int
+    reserved: Reserved
     context: Context
     round: Round
     tries: Tries
+
+    @property
+    def call_id(self) -> int:
+        """The call's row."""
+        return self.reserved.call_id
 
     @property
     def tokens_before(self) -> int:
@@ -68,12 +75,16 @@ class Compactor:
         mailbox: Mailbox,
         gateway: ModelGateway,
         breakers: Breakers,
+        reservations: Reservations,
+        budgets: Budgets,
     ) -> None:
         self._db = db
         self._events = events
         self._mailbox = mailbox
         self._gateway = gateway
         self._breakers = breakers
+        self._reservations = reservations
+        self._budgets = budgets
         self._turns = TurnRepository()
         self._compactions = CompactionRepository()
 
@@ -82,26 +93,25 @@ class Compactor:
     ) -> PreparedSummary | None:
         """Store the call that summarises next; None where that has failed too often.
 
-        `prompts` as in `TurnRepository.reserve`.
+        `prompts` as in `TurnRepository.reserve`. Raises `BudgetExhausted`.
         """
         last = context.compaction
         tries = await self._compactions.tries(tx, call, 0 if last is None else last.call_id)
         if tries.refused or tries.failed >= SUMMARY_TRIES:
             return None
         following, choice = context.compaction_of(), context.choice
-        call_id = await self._turns.reserve(
+        reserved = await self._reservations.make(
             tx,
             call.model_copy(update={"step": 0}),
-            attempt=attempt,
-            provider=choice.provider,
-            model=choice.model,
-            worst_case=self._gateway.worst_case_usd(following.request, choice.access),
+            attempt,
+            following.request,
+            choice.access,
             prompts=prompts,
             context_tokens=context.tokens,
             context_window=choice.window,
             fallback_for=choice.fallback_for,
         )
-        prepared = PreparedSummary(call, call_id, context, following, tries)
+        prepared = PreparedSummary(call, reserved, context, following, tries)
         if not tries.begun and context.unfinished is None:
             started: dict[str, JsonValue] = {
                 "tokens_before": context.tokens,
@@ -128,7 +138,7 @@ class Compactor:
             await asyncio.shield(self._close(prepared, "cancelled", was_billed=True))
             raise
         else:
-            await self._commit(prepared, reply)
+            await self._commit(prepared, prepared.reserved.priced(reply))
 
     async def refuse(
         self, tx: Transaction, call: CompleteInput, reason: str, **told: JsonValue
@@ -152,11 +162,13 @@ class Compactor:
             if await self._compactions.pass_fence(
                 tx, call, prepared.call_id, done, reply, stored.tokens_after
             ):
-                await self._compactions.add(tx, call.conversation_id, stored, reply)
+                passed = await self._compactions.add(tx, call.conversation_id, stored, reply)
                 if done.is_last:
                     told = Compacted.model_validate(stored.model_dump()).model_dump()
                     await self._tell(tx, prepared, EventType.COMPACTED, told)
                     await self._answer(tx, call, InboxStatus.DONE, told)
+                if passed is not None:
+                    await self._budgets.tell_thresholds(tx, passed)
                 return
         await self._close(prepared, "late_attempt", was_billed=True)
         raise LateAttempt("A later attempt of this call took over, or the conversation ended.")

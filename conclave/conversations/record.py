@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pydantic import JsonValue
+
 from conclave.conversations.errors import ConversationNotFound
 from conclave.conversations.rendering import conversation_event, turn_stopped_event
 from conclave.conversations.repository import ConversationRepository, StoredConversation
@@ -48,6 +50,7 @@ class ConversationRecord:
             if stored.final or stored.execution != asked.execution:
                 return SettleResult(status=stored.status)
             is_cancelled = asked.status is ConversationStatus.CANCELLED
+            code: dict[str, JsonValue] = {} if asked.code is None else {"code": asked.code}
             if asked.inbox_id is not None or is_cancelled:
                 await self._mailbox.settle(
                     tx,
@@ -75,7 +78,7 @@ class ConversationRecord:
                 if asked.status is ConversationStatus.FAILED
                 else EventType.CONVERSATION_STATUS
             )
-            event = conversation_event(changed, type_, reason=asked.reason)
+            event = conversation_event(changed, type_, reason=asked.reason, **code)
             await self._events.append(tx, [event])
             return SettleResult(status=asked.status, turn_count=turn_count)
 

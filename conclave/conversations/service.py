@@ -35,7 +35,7 @@ from conclave.conversations.mentions import mentions
 from conclave.conversations.rendering import conversation_event, private_owner_of
 from conclave.conversations.repository import ConversationRepository, StoredConversation
 from conclave.db import Database, Transaction
-from conclave.errors import Conflict, Invalid, NotFound, Unavailable
+from conclave.errors import BudgetExhausted, Conflict, Invalid, NotFound, Unavailable
 from conclave.events import EventLog
 from conclave.mailbox import InboxEntry, Letter, Mailbox
 from conclave.ports.events import StreamWatch
@@ -180,7 +180,7 @@ class ConversationService:
 
         The same idempotency key is the same turn and returns the first answer. Raises
         `ConversationEnded`, `ConversationPaused`, `CircleNotActive`, `IdempotencyKeyReused`,
-        `Invalid`, `TurnFailed`, `TurnNotCalled`.
+        `Invalid`, `TurnFailed`, `TurnNotCalled`, `BudgetExhausted`.
         """
         async with self._db.transaction() as tx:
             stored = visible(await self._stored(tx, conversation_id, lock=True), principal)
@@ -335,8 +335,10 @@ class ConversationService:
             error = answer.snapshot.get("error")
             if error == "ended":
                 raise ConversationEnded(conversation_id, stored.status)
-            not_called = TurnNotCalled.told_by(answer.snapshot)
-            raise not_called or TurnFailed(str(error or "The turn failed"))
+            reason = str(error or "The turn failed")
+            if answer.snapshot.get("code") == BudgetExhausted.code:
+                raise BudgetExhausted(reason)
+            raise TurnNotCalled.told_by(answer.snapshot) or TurnFailed(reason)
         snapshot = TurnSnapshot.model_validate(answer.snapshot)
         then = stored.model_copy(update=dict(snapshot))
         return Advanced(conversation=then, messages=answer.messages, finished=True)

@@ -8,6 +8,7 @@ gone.
 
 from __future__ import annotations
 
+from datetime import date
 from decimal import Decimal
 
 from pydantic import JsonValue
@@ -124,6 +125,19 @@ class CommittedReply(Message):
     tool_calls: list[ToolCall] | None
 
 
+class StoredCall(Shape):
+    """A call that was stored, and what may limit it."""
+
+    call_id: int
+    is_budgeted: bool
+    spent_usd: Decimal
+    """What the conversation's calls have cost."""
+    task_id: int | None
+    budget_usd: Decimal | None
+    max_tokens: int
+    """0 where nothing limits them, or the conversation is no task's."""
+
+
 class TurnRepository:
     """Reads and writes what one model call needs and leaves."""
 
@@ -178,12 +192,15 @@ class TurnRepository:
         provider: str,
         model: str,
         worst_case: Decimal,
+        is_unpriced: bool,
+        reserved_tokens: int,
+        day: date,
         prompts: int,
         context_tokens: int,
         context_window: int,
         fallback_for: str | None = None,
-    ) -> int:
-        """Store the call before it is sent and take the fence; return the call's id.
+    ) -> StoredCall:
+        """Store the call before it is sent and take the fence.
 
         `prompts` says how many messages were claimed before it: 0 or 1. `context_tokens` is the
         size of the conversation's prompt, `fallback_for` the model that was wanted where this is
@@ -198,16 +215,16 @@ class TurnRepository:
                 provider=provider,
                 model=model,
                 worst_case=worst_case,
+                is_unpriced=is_unpriced,
+                reserved_tokens=reserved_tokens,
+                day=day,
                 prompts=prompts,
                 context_tokens=context_tokens,
                 context_window=context_window,
                 fallback_for=fallback_for,
             ),
         )
-        fence = result.scalar_one()
-        if fence is None:
-            raise AssertionError("a call was stored without an id")
-        return fence
+        return StoredCall.model_validate(result.mappings().one())
 
     async def pass_fence(
         self,
@@ -249,8 +266,11 @@ class TurnRepository:
         *,
         agent_name: str,
         mentions: list[int],
-    ) -> Message:
-        """Add the reply, settle its call, and answer the request with a snapshot."""
+    ) -> tuple[Message, date | None]:
+        """Add the reply, settle its call, and answer the request with a snapshot.
+
+        Returns with it the month whose spend has passed a threshold of the budget, if it has.
+        """
         added = await tx.conn.execute(
             statements.ADD_REPLY,
             statements.given(
@@ -271,7 +291,15 @@ class TurnRepository:
                 answer=passage.model_dump(mode="json", exclude={"waiting"}),
             ),
         )
-        return Message.model_validate(added.mappings().one())
+        row = added.mappings().one()
+        return Message.model_validate(row), row["passed_month"]
+
+    async def used_tokens(self, tx: Transaction, conversation_id: int) -> int:
+        """Return how many tokens a conversation's calls used, or may have used."""
+        found = await tx.conn.execute(
+            statements.USED_TOKENS, statements.given(conversation_id=conversation_id)
+        )
+        return found.scalar_one()
 
     async def committed_reply(
         self, tx: Transaction, call: CompleteInput, target: str

@@ -10,6 +10,7 @@ from typing import TypeVar
 from sqlalchemy import (
     BigInteger,
     Boolean,
+    Date,
     Integer,
     Numeric,
     String,
@@ -32,6 +33,13 @@ from sqlalchemy.orm import aliased
 from sqlalchemy.sql.elements import BindParameter
 from sqlalchemy.types import TypeEngine
 
+from conclave.conversations.call_statements import (
+    COUNTED_COLUMNS,
+    IS_BUDGETED,
+    MOST_TOKENS,
+    counted,
+    of_task,
+)
 from conclave.mailbox import WAITING
 from schema.domain.conversations import ConversationStatus, MessageRole
 from schema.domain.inbox import InboxStatus
@@ -292,8 +300,12 @@ _STORED_CALL = (
         fallback_for=_given("fallback_for", String),
         status=literal("reserved"),
         reserved_usd=_given("worst_case", Numeric(18, 9)),
+        reserved_tokens=_given("reserved_tokens", Integer),
+        day=_given("day", Date),
+        is_budgeted=IS_BUDGETED,
+        is_unpriced=_given("is_unpriced", Boolean),
     )
-    .returning(ModelCallRow.id)
+    .returning(ModelCallRow.id, ModelCallRow.is_budgeted)
     .cte("stored")
 )
 RESERVE = (
@@ -319,9 +331,16 @@ RESERVE = (
         context_model=_model,
         updated_at=func.clock_timestamp(),
     )
-    .returning(ConversationRow.fence)
+    .returning(
+        ConversationRow.fence.label("call_id"),
+        select(_STORED_CALL.c.is_budgeted).scalar_subquery().label("is_budgeted"),
+        ConversationRow.cost_usd.label("spent_usd"),
+        of_task(TaskRow.id).label("task_id"),
+        of_task(TaskRow.budget_usd).label("budget_usd"),
+        MOST_TOKENS.label("max_tokens"),
+    )
 )
-"""Store the call before it is sent and take the fence."""
+"""Store the call before it is sent and take the fence; say what may limit it."""
 
 _ends = _given("ends", Boolean)
 _speaks_last = _given("speaks_last", Boolean)
@@ -372,8 +391,12 @@ _SETTLED_CALL = (
         tokens_out=_given("tokens_out", Integer),
         ended_at=func.clock_timestamp(),
     )
+    .returning(*COUNTED_COLUMNS)
     .cte("settled_call")
 )
+_COUNTED_MONTH, _COUNTED_DAY = counted(_SETTLED_CALL)
+SETTLE_CALL = select(_COUNTED_MONTH.c.passed_month).add_cte(_SETTLED_CALL, _COUNTED_DAY)
+"""Settle a call at its cost, without a reply to the conversation."""
 _ANSWERED = (
     update(InboxRow)
     .where(InboxRow.id == _inbox_id, _speaks_last)
@@ -404,8 +427,11 @@ ADD_REPLY = (
         tokens_out=_given("tokens_out", Integer),
         cost_usd=_given("cost_usd", Numeric(18, 9)),
     )
-    .returning(*MESSAGE_COLUMNS)
-    .add_cte(_SETTLED_CALL, _ANSWERED)
+    .returning(
+        *MESSAGE_COLUMNS,
+        select(_COUNTED_MONTH.c.passed_month).scalar_subquery().label("passed_month"),
+    )
+    .add_cte(_SETTLED_CALL, _COUNTED_MONTH, _COUNTED_DAY, _ANSWERED)
 )
 """Add the reply, settle its call at its cost and answer the request."""
 
@@ -441,7 +467,7 @@ _CLOSED_CALL = (
         cost_usd=case((_was_billed, ModelCallRow.reserved_usd), else_=literal(0)),
         ended_at=func.clock_timestamp(),
     )
-    .returning(ModelCallRow.cost_usd, ModelCallRow.conversation_id)
+    .returning(*COUNTED_COLUMNS, ModelCallRow.conversation_id)
     .cte("closed_call")
 )
 CLOSE_CALL = (
@@ -451,5 +477,19 @@ CLOSE_CALL = (
         cost_usd=ConversationRow.cost_usd + _CLOSED_CALL.c.cost_usd,
         fence=func.nullif(ConversationRow.fence, _call_id),
     )
+    .add_cte(_CLOSED_CALL, *counted(_CLOSED_CALL))
 )
 """Settle a call without a reply, and give its fence back."""
+
+USED_TOKENS = select(
+    func.coalesce(
+        func.sum(
+            case(
+                (ModelCallRow.status == "unknown", ModelCallRow.reserved_tokens),
+                else_=ModelCallRow.tokens_in + ModelCallRow.tokens_out,
+            )
+        ),
+        0,
+    )
+).where(ModelCallRow.conversation_id == _conversation_id)
+"""The tokens of a conversation's calls; one that was cut may have used all it could."""

@@ -22,12 +22,14 @@ from conclave.conversations.rendering import (
     turn_completed_event,
 )
 from conclave.conversations.repository import ConversationRepository
+from conclave.conversations.reservations import Reservations, Reserved
 from conclave.conversations.turn_repository import Opening, Passage, TurnRepository
 from conclave.db import Database, Transaction
 from conclave.errors import CircuitOpen, ConclaveError, ProviderExhausted
 from conclave.events import EventLog
 from conclave.mailbox import Mailbox
 from conclave.ports.breakers import Breakers, Permit
+from conclave.ports.costs import Budgets
 from conclave.ports.events import EventBus
 from conclave.ports.models import ModelGateway
 from conclave.ports.task_turns import TaskTurns
@@ -54,6 +56,7 @@ class PreparedCall(Shape):
 
     call: CompleteInput
     call_id: int
+    reserved: Reserved
     attempt: int
     request: ModelRequest
     access: ProviderAccess
@@ -82,6 +85,7 @@ class TurnService:
         tools: ToolDesk,
         tasks: TaskTurns,
         breakers: Breakers,
+        budgets: Budgets,
     ) -> None:
         self._db = db
         self._events = events
@@ -90,7 +94,11 @@ class TurnService:
         self._gateway = gateway
         self._breakers = breakers
         self._models = ModelAdmission(models, breakers)
-        self._compactor = Compactor(db, events, mailbox, gateway, breakers)
+        self._budgets = budgets
+        self._reservations = Reservations(gateway, budgets)
+        self._compactor = Compactor(
+            db, events, mailbox, gateway, breakers, self._reservations, budgets
+        )
         self._compactions = CompactionRepository()
         self._tools = tools
         self._tasks = tasks
@@ -104,9 +112,9 @@ class TurnService:
         (step 0), the call is one that summarises, and the outcome COMPACTED. Raises the errors of
         the model gateway, `ConversationNotFound`, `LateAttempt`, `PromptTooLong`, `Unavailable`,
         `CircuitOpen` where nothing was sent or stored: what is asked waits for it or, as
-        `CircuitStaysOpen`, does not.
+        `CircuitStaysOpen`, does not; and `BudgetExhausted` before anything is sent.
         """
-        prepared = await self._begin(call, attempt)
+        prepared = await self._budgets.within(lambda: self._begin(call, attempt))
         if isinstance(prepared, CompleteResult):
             return prepared
         if isinstance(prepared, PreparedSummary):
@@ -123,7 +131,7 @@ class TurnService:
         except asyncio.CancelledError:
             await asyncio.shield(self._close(prepared, "cancelled", was_billed=True))
             raise
-        return await self._commit(prepared, reply)
+        return await self._commit(prepared, prepared.reserved.priced(reply))
 
     async def _begin(
         self, call: CompleteInput, attempt: int
@@ -179,13 +187,12 @@ class TurnService:
                 return summary
         request, tokens = context.fitted()
         access = context.choice.access
-        call_id = await self._turns.reserve(
+        reserved = await self._reservations.make(
             tx,
             call,
-            attempt=attempt,
-            provider=request.provider,
-            model=request.model,
-            worst_case=self._gateway.worst_case_usd(request, access),
+            attempt,
+            request,
+            access,
             prompts=prompts,
             context_tokens=tokens,
             context_window=context.choice.window,
@@ -193,7 +200,8 @@ class TurnService:
         )
         prepared = PreparedCall(
             call=call,
-            call_id=call_id,
+            call_id=reserved.call_id,
+            reserved=reserved,
             attempt=attempt,
             request=request,
             access=access,
@@ -267,7 +275,7 @@ class TurnService:
                 tx, call, prepared.call_id, reply, target, ends=ends
             )
             if passage is not None:
-                message = await self._turns.add_reply(
+                message, passed = await self._turns.add_reply(
                     tx,
                     call,
                     prepared.call_id,
@@ -291,6 +299,8 @@ class TurnService:
                     if reply.tool_calls
                     else []
                 )
+                if passed is not None:
+                    await self._budgets.tell_thresholds(tx, passed)
                 return _spoken(call, message, passage.status, prepared.names, passage.waiting, refs)
         await self._close(prepared, "late_attempt", was_billed=True)
         raise LateAttempt("A later attempt of this call took over, or the conversation ended.")

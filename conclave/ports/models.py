@@ -20,8 +20,8 @@ DeltaSink = Callable[[int, str], Awaitable[None]]
 class ModelGateway(Protocol):
     """Calls models. One call, no retries of its own."""
 
-    def worst_case_usd(self, request: ModelRequest, access: ProviderAccess) -> Decimal:
-        """Return the most this call can cost, by the local price map."""
+    def worst_case_usd(self, request: ModelRequest, access: ProviderAccess) -> Decimal | None:
+        """Return the most this call can cost, by the price map; None without a price."""
         ...
 
     async def load_tokenizer(self, request: ModelRequest, access: ProviderAccess) -> None:

@@ -9,6 +9,10 @@ from pydantic import JsonValue
 from schema.domain.base import Shape
 from schema.domain.conversations import MessageRole
 
+_MESSAGE_OVERHEAD = 32
+_TOOLS_OVERHEAD = 1024
+"""Tokens that providers add of their own: frames of messages, the prompt that explains tools."""
+
 
 class ToolSpec(Shape):
     """A tool put before a model; `parameters` is a JSON Schema."""
@@ -52,6 +56,19 @@ class ModelRequest(Shape):
     speaker: str
     tools: list[ToolSpec] = []
     summarises: bool = False
+
+    @property
+    def token_bound(self) -> int:
+        """A number of tokens that the prompt cannot exceed: no token is shorter than a byte."""
+        total = 0
+        for message in self.messages:
+            texts = [message.content, message.name or ""]
+            total += _MESSAGE_OVERHEAD + sum(len(text.encode()) for text in texts)
+            for call in message.tool_calls:
+                total += _MESSAGE_OVERHEAD + len(call.name.encode()) + len(call.arguments.encode())
+        if self.tools:
+            total += _TOOLS_OVERHEAD + sum(len(tool.model_dump_json()) for tool in self.tools)
+        return total
 
 
 class ModelReply(Shape):

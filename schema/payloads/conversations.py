@@ -110,7 +110,7 @@ class SettleInput(BaseModel):
     """A public sentence: error text of providers is cut and masked before it comes here."""
     inbox_id: int | None = None
     code: str | None = None
-    """The code of the error, where one ended the turn."""
+    """The error's, where one ended the turn: `budget_exhausted` is answered as such."""
     retry_after: float | None = None
     """Seconds after which asking again can help, where that is known."""
 

@@ -17,6 +17,8 @@ class ChoreName(StrEnum):
     REMOVE_SCRATCH_WORKSPACES = "remove_scratch_workspaces"
     REMOVE_TASK_WORKTREES = "remove_task_worktrees"
     REMOVE_STRAY_FILES = "remove_stray_files"
+    SETTLE_LEFT_CALLS = "settle_left_calls"
+    LOOK_AFTER_BUDGETS = "look_after_budgets"
 
 
 class UpkeepInput(BaseModel):

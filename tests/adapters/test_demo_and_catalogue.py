@@ -103,7 +103,7 @@ async def test_the_demo_answers_only_while_a_provider_is_not_set_up(
     assert demo.model == "demo"
     assert real.text == "reply to hello #1"
     assert routing.worst_case_usd(a_request(), NOBODY) == 0
-    assert routing.worst_case_usd(a_request(), access) > 0
+    assert (routing.worst_case_usd(a_request(), access) or 0) > 0
 
 
 def test_every_provider_has_models_with_stable_ids():

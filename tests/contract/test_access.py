@@ -60,6 +60,8 @@ OWN: dict[tuple[str, str], tuple[Expected, str]] = {
         "platform.md, 31: one of the list",
     ),
     ("GET", "/api/chats/{}"): (Expected("viewer"), "gateway.md: the transcript, ours"),
+    ("GET", "/api/v1/cost/prices"): (Expected("viewer"), "platform.md, 14: prices that are set"),
+    ("PUT", "/api/v1/cost/prices"): (Expected("admin"), "platform.md, 14: a price is set"),
     **{
         (method, path): (Expected(who), "gateway.md: an alias for older command-line clients")
         for method, path, who in (

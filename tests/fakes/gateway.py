@@ -56,7 +56,7 @@ class ScriptedGateway:
         self.script.append(held)
         return held
 
-    def worst_case_usd(self, request: ModelRequest, access: ProviderAccess) -> Decimal:
+    def worst_case_usd(self, request: ModelRequest, access: ProviderAccess) -> Decimal | None:
         return WORST_CASE
 
     async def load_tokenizer(self, request: ModelRequest, access: ProviderAccess) -> None:

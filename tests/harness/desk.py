@@ -65,6 +65,7 @@ class Desk:
             core.tool_desk,
             core.workforce.task_turns,
             breakers or OpenGate(),
+            core.budgets,
         )
         self.record = ConversationRecord(core.db, core.events, self.mailbox, core.tool_desk)
 

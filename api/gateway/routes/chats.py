@@ -85,7 +85,7 @@ async def get_context(core: CoreDep, principal: PrincipalDep, chat_id: uuid.UUID
 @router.post(
     "/{chat_id}/compact",
     summary="Compact a chat",
-    responses=documented(400, 401, 403, 404, 409, 422, 429, 502, 503, 504),
+    responses=documented(400, 401, 402, 403, 404, 409, 422, 429, 502, 503, 504),
 )
 async def compact_chat(core: CoreDep, principal: PrincipalDep, chat_id: uuid.UUID) -> CompactedOut:
     """Summarise all but the last 4 user turns for the model; the transcript stays whole."""

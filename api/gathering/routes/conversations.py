@@ -107,7 +107,7 @@ async def list_messages(
     summary="Advance a conversation",
     responses={
         202: {"model": AdvancedOut, "description": "Accepted: the turn is still to come"},
-        **documented(400, 401, 403, 404, 409, 413, 422, 502, 503, 504),
+        **documented(400, 401, 402, 403, 404, 409, 413, 422, 502, 503, 504),
     },
 )
 async def advance_conversation(

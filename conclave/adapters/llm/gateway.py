@@ -200,8 +200,8 @@ class LiteLLMGateway:
         for client in self._clients.values():
             await client.close()
 
-    def worst_case_usd(self, request: ModelRequest, access: ProviderAccess) -> Decimal:
-        """Return the most the call can cost; 0 for a model without a price."""
+    def worst_case_usd(self, request: ModelRequest, access: ProviderAccess) -> Decimal | None:
+        """Return the most the call can cost; None for a model without a price."""
         return prices.worst_case_usd(self._loaded().model_cost, access.provider, request)
 
     async def load_tokenizer(self, request: ModelRequest, access: ProviderAccess) -> None:

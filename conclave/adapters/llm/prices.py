@@ -13,9 +13,6 @@ PriceMap = Mapping[str, Mapping[str, object]]
 
 NANO = Decimal("0.000000001")
 """The ledger's precision."""
-_MESSAGE_OVERHEAD = 32
-_TOOLS_OVERHEAD = 1024
-"""Tokens that providers add of their own: frames of messages, the prompt that explains tools."""
 _INPUT = "input_cost_per_token"
 _OUTPUT = "output_cost_per_token"
 
@@ -30,32 +27,18 @@ def entry(prices: PriceMap, provider: ProviderName, model: str) -> Mapping[str, 
     return None
 
 
-def worst_case_usd(prices: PriceMap, provider: ProviderName, request: ModelRequest) -> Decimal:
-    """Return the most a call can cost: 0 for a model the map does not know.
-
-    No token is shorter than a byte, so the prompt's bytes bound its tokens.
-    """
+def worst_case_usd(
+    prices: PriceMap, provider: ProviderName, request: ModelRequest
+) -> Decimal | None:
+    """Return the most a call can cost: None for a model the map does not know, but 0 for one
+    that runs on one's own machine."""
     row = entry(prices, provider, request.model)
     if row is None:
-        return Decimal(0)
+        return Decimal(0) if provider is ProviderName.OLLAMA else None
     dearest_in, dearest_out = _dearest(row, _INPUT), _dearest(row, _OUTPUT)
     dearest_out = max(dearest_out, _price(row.get("output_cost_per_reasoning_token")))
-    cost = prompt_bound(request) * dearest_in + request.max_tokens * dearest_out
+    cost = request.token_bound * dearest_in + request.max_tokens * dearest_out
     return cost.quantize(NANO, rounding=ROUND_CEILING)
-
-
-def prompt_bound(request: ModelRequest) -> int:
-    """Return a number of tokens that the prompt cannot exceed."""
-    total = 0
-    for message in request.messages:
-        total += (
-            _MESSAGE_OVERHEAD + len(message.content.encode()) + len((message.name or "").encode())
-        )
-        for call in message.tool_calls:
-            total += _MESSAGE_OVERHEAD + len(call.name.encode()) + len(call.arguments.encode())
-    if request.tools:
-        total += _TOOLS_OVERHEAD + sum(len(tool.model_dump_json()) for tool in request.tools)
-    return total
 
 
 def _dearest(row: Mapping[str, object], name: str) -> Decimal:

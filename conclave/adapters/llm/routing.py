@@ -16,7 +16,7 @@ class RoutingGateway:
         self._real = real
         self._demo = demo
 
-    def worst_case_usd(self, request: ModelRequest, access: ProviderAccess) -> Decimal:
+    def worst_case_usd(self, request: ModelRequest, access: ProviderAccess) -> Decimal | None:
         """Return the most the call can cost with whoever answers it."""
         return self._chosen(access).worst_case_usd(request, access)
 

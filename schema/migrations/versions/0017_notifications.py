@@ -34,11 +34,11 @@ def upgrade() -> None:
         ["user_id", "id"],
         postgresql_where=sa.text("read_at IS NULL"),
     )
-    op.drop_index("ix_model_calls_agent_id", "model_calls")
+    op.drop_index("ix_model_calls_agent_day", "model_calls")
     op.create_index(
         "ix_model_calls_usage",
         "model_calls",
-        ["agent_id"],
+        ["agent_id", "day"],
         postgresql_include=["created_at", "tokens_in", "tokens_out", "cost_usd"],
     )
     op.create_index(
@@ -52,5 +52,5 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.drop_index("ix_tasks_created_at", "tasks")
     op.drop_index("ix_model_calls_usage", "model_calls")
-    op.create_index("ix_model_calls_agent_id", "model_calls", ["agent_id"])
+    op.create_index("ix_model_calls_agent_day", "model_calls", ["agent_id", "day"])
     op.drop_table("notifications")

@@ -104,6 +104,16 @@ def test_a_failure_is_two_frames_and_one_seq():
     ]
 
 
+@pytest.mark.parametrize(
+    ("code", "stop"),
+    [("budget_exhausted", "budget_exceeded"), ("provider_refused", "error"), (None, "error")],
+)
+def test_a_turn_that_met_its_budget_says_so(code: str | None, stop: str):
+    [_, ended] = narrator().frames(event(5, EventType.TURN_FAILED, reason="no", code=code))
+    data: Any = ended["data"]
+    assert data["stop_reason"] == stop
+
+
 def test_the_same_text_is_told_whole_when_it_is_told_again():
     talk = Narrator(uuid4(), seq=0, live_after=2)
     assert told(talk, started(1), said(2, "Hello"))[-1] == ("agent.text", 2, "Hello")

@@ -29,6 +29,7 @@ WITHOUT_ID = {
     "/settings/bulk",
     "/api/permissions",
     "/api/config/sandbox",
+    "/cost/budget",
 }
 """What they change exists once."""
 SHOWN_ONCE = {"key", "value", "access_token", "refresh_token", "secret", "otpauth_url", "qr_code"}

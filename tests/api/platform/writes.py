@@ -331,6 +331,12 @@ BREAKERS: dict[tuple[str, str], tuple[Prepare, str]] = {
     ),
     ("POST", "/api/v1/circuit-breakers/{}/reset"): (on(a_breaker), "circuit_breaker_reset"),
 }
+A_PRICE = {
+    "provider": "openai",
+    "model": "house-7b",
+    "input_usd_per_million": 1,
+    "output_usd_per_million": 2,
+}
 PROFILE = {"provider": "openai", "model": "gpt-4o", "api_key": KEY}
 OTHER_PATHS: dict[tuple[str, str], tuple[Prepare, str]] = {
     ("POST", "/api/projects"): (at_once(PROJECT), "project_created"),
@@ -354,6 +360,8 @@ OTHER_PATHS: dict[tuple[str, str], tuple[Prepare, str]] = {
     ("DELETE", "/api/v1/workflows/{}"): (on(a_workflow), "workflow_deleted"),
     ("POST", "/api/v1/workflows/{}/run"): (on(a_workflow, {}), "workflow_run_started"),
     ("POST", "/api/v1/workflows/1/runs/{}/cancel"): (on(a_run), "workflow_run_cancelled"),
+    ("PUT", "/api/v1/cost/budget"): (at_once({"monthly_limit": 5}), "cost_budget_changed"),
+    ("PUT", "/api/v1/cost/prices"): (at_once(A_PRICE), "model_price_changed"),
 }
 WRITES = (
     OTHER_PATHS
