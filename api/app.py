@@ -13,6 +13,7 @@ from api.admission import RECHECK_SECONDS, Admission, Limiter
 from api.aether.dialect import AETHER
 from api.aether.routes import health as aether_health
 from api.aether.routes import projects
+from api.aether.routes import webhooks as inbound_webhooks
 from api.dialect import Dialect
 from api.draining import Draining, drain_on_sigterm
 from api.gateway.dialect import GATEWAY
@@ -38,6 +39,7 @@ from api.platform.routes import health as platform_health
 from api.platform.routes import ip_rules as platform_ip_rules
 from api.platform.routes import security as platform_security
 from api.platform.routes import settings as platform_settings
+from api.platform.routes import triggers as platform_triggers
 from api.rate_limits import RateLimits
 from api.security import Gate, check_bind
 from api.stream import running_hub
@@ -72,6 +74,8 @@ ROUTERS = (
     audit.router,
     secrets.router,
     approvals.router,
+    platform_triggers.router,
+    inbound_webhooks.router,
     aether_health.router,
     projects.router,
     chats.router,
@@ -104,6 +108,7 @@ _TAGS = [
     {"name": "Settings", "description": "Model providers and the application's own settings."},
     {"name": "Security", "description": "Who may call, from where, and with what."},
     {"name": "Approvals", "description": "What waits for a person's yes or no."},
+    {"name": "Triggers", "description": "What happens by itself: times, events, thresholds."},
     {"name": "Secrets", "description": "Values that are kept encrypted and used by name."},
 ]
 

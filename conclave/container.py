@@ -46,6 +46,7 @@ from conclave.conversations.control import CircleConversations
 from conclave.conversations.dispatch import ConversationDispatch
 from conclave.conversations.model_choice import ModelChooser
 from conclave.conversations.service import ConversationService
+from conclave.conversations.starting import StoredStart
 from conclave.crypto import KeyFile, Keyring
 from conclave.db import Database
 from conclave.errands import Errands
@@ -84,6 +85,7 @@ from conclave.tools.handoffs import Handoffs
 from conclave.tools.permissions import PermissionService
 from conclave.tools.sandboxing import SandboxConfigService
 from conclave.tools.service import ToolService
+from conclave.triggers import sealing as trigger_sealed
 from conclave.workforce import Workforce, build_workforce
 from conclave.workspaces.dispatch import ProjectDispatch
 from conclave.workspaces.service import ProjectService, WorkspaceService
@@ -112,6 +114,7 @@ class _Talks:
     circles: CircleService
     chats: ChatService
     compaction: Compaction
+    starter: StoredStart
 
 
 @dataclass(frozen=True)
@@ -166,7 +169,10 @@ class Core:
         self.health = HealthService(ground.db, ground.engine, ground.settings.conclave_data_dir)
         self.memories = MemoryService(ground.db, ground.events, ground.audit)
         self.secrets = SecretService(
-            ground.db, ground.keys, ground.audit, users=[models.providers, models.profiles]
+            ground.db,
+            ground.keys,
+            ground.audit,
+            users=[models.providers, models.profiles, workforce.triggers],
         )
         self.expiry_notices = ExpiryNotices(ground.db, ground.events)
         self.providers, self.profiles = models.providers, models.profiles
@@ -186,6 +192,9 @@ class Core:
         self.configuration, self.application = rules.configuration, rules.application
         self.components = rules.components
         self.workforce = workforce
+        self.triggers, self.trigger_dispatch = workforce.triggers, workforce.trigger_dispatch
+        self.ingress, self.firings = workforce.ingress, workforce.firings
+        self.thresholds = workforce.thresholds
         self._stack = stack
 
     async def close(self) -> None:
@@ -239,7 +248,7 @@ async def build_core(
     deeds = _build_deeds(ground, toolbox, git_protocols)
     rules = _build_rules(ground, models, password_cost)
     stack.callback(rules.identity.close)
-    workforce = build_workforce(ground)
+    workforce = build_workforce(ground, conversations=talks.starter)
     return Core(ground, models, talks, deeds, rules, workforce, stack)
 
 
@@ -286,6 +295,7 @@ def _build_talks(ground: Ground, models: _Models) -> _Talks:
         circles=CircleService(db, events, audit, control),
         chats=ChatService(db, events, audit, mailbox, conversations, assistants, models.profiles),
         compaction=CompactionService(db, mailbox, conversations, models.chooser),
+        starter=StoredStart(events, dispatch, ground.errands),
     )
 
 
@@ -382,6 +392,7 @@ def sealed_places() -> Sequence[SealedPlace]:
         *profile_rows.SEALED_PLACES,
         *identity_sealed.SEALED_PLACES,
         *configuration_sealed.SEALED_PLACES,
+        *trigger_sealed.SEALED_PLACES,
     )
 
 

@@ -9,6 +9,7 @@ from activities.conversations import ConversationActivities
 from activities.git import GitActivities
 from activities.llm import LLMActivities
 from activities.tools import ToolActivities
+from activities.triggers import TriggerActivities
 from activities.upkeep import UpkeepActivities
 from conclave.adapters.llm.demo import DemoGateway
 from conclave.adapters.llm.gateway import LiteLLMGateway
@@ -23,6 +24,8 @@ from conclave.mailbox import Mailbox
 from conclave.outbox.relay import Relay
 from conclave.ports.engine import Chore
 from conclave.settings import AuthMode
+from conclave.triggers.consumer import EventConsumer
+from conclave.triggers.dispatch import FIRING_TARGET, RHYTHM_TARGET, TRIGGER_TARGET
 from conclave.workspaces.checkout import CheckoutService
 from conclave.workspaces.dispatch import TARGET_KIND as PROJECT_TARGET
 from conclave.workspaces.scratch import ScratchRemoval
@@ -39,6 +42,8 @@ class WorkerParts:
     tools: ToolActivities
     upkeep: UpkeepActivities
     git: GitActivities
+    triggers: TriggerActivities
+    consumer: EventConsumer
     relay: Relay
     gateway: LiteLLMGateway
 
@@ -65,6 +70,9 @@ def build_worker_parts(core: Core) -> WorkerParts:
         CONVERSATION_TARGET: core.dispatch.deliver,
         APPROVAL_TARGET: core.approval_dispatch.deliver,
         PROJECT_TARGET: core.project_dispatch.deliver,
+        TRIGGER_TARGET: core.trigger_dispatch.deliver_schedule,
+        FIRING_TARGET: core.trigger_dispatch.deliver_firing,
+        RHYTHM_TARGET: core.trigger_dispatch.deliver_rhythm,
     }
     return WorkerParts(
         llm=LLMActivities(turns),
@@ -75,6 +83,8 @@ def build_worker_parts(core: Core) -> WorkerParts:
         tools=ToolActivities(core.tools),
         upkeep=UpkeepActivities(chores_of(core)),
         git=GitActivities(CheckoutService(core.db, core.events, core.workspace_store)),
+        triggers=TriggerActivities(core.firings, core.thresholds),
+        consumer=EventConsumer(core.db, core.events, core.bus, core.trigger_dispatch),
         relay=Relay(core.db, mailbox, targets),
         gateway=gateway,
     )

@@ -8,6 +8,7 @@ from worker.parts import WorkerParts
 from workflows.approval import ApprovalWorkflow
 from workflows.checkout import CheckoutWorkflow, RemovalWorkflow
 from workflows.conversation import ConversationWorkflow
+from workflows.trigger import TriggerCheckWorkflow, TriggerWorkflow
 from workflows.upkeep import UpkeepWorkflow
 
 WORKFLOWS: Sequence[type] = (
@@ -16,6 +17,8 @@ WORKFLOWS: Sequence[type] = (
     UpkeepWorkflow,
     CheckoutWorkflow,
     RemovalWorkflow,
+    TriggerWorkflow,
+    TriggerCheckWorkflow,
 )
 
 
@@ -34,6 +37,10 @@ def activities_of(parts: WorkerParts) -> list[Callable[..., object]]:
         parts.git.settle,
         parts.git.remove,
         parts.tools.execute,
+        parts.triggers.claim,
+        parts.triggers.act,
+        parts.triggers.settle,
+        parts.triggers.check,
     ]
 
 

@@ -13,6 +13,7 @@ from schema.payloads.conversations import (
     AdvanceResult,
     ConversationState,
 )
+from tests.fakes.triggers import FakeTriggerEngine
 
 
 @dataclass
@@ -27,6 +28,7 @@ class FakeEngine:
     checkouts: list[CheckoutInput] = field(default_factory=list[CheckoutInput])
     cancelled: list[CheckoutInput] = field(default_factory=list[CheckoutInput])
     removals: list[RemovalInput] = field(default_factory=list[RemovalInput])
+    triggers: FakeTriggerEngine = field(default_factory=FakeTriggerEngine)
     workers: int = 1
     down: bool = False
 
@@ -40,6 +42,7 @@ class FakeEngine:
         self.checkouts.clear()
         self.cancelled.clear()
         self.removals.clear()
+        self.triggers.reset()
         self.workers = 1
         self.down = False
 
