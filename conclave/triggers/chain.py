@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from pydantic import JsonValue
 from sqlalchemy import or_, select
+from sqlalchemy.dialects.postgresql import distinct_on
 
 from conclave.db import Transaction
 from schema.domain.events import Event, EventType
@@ -82,7 +83,7 @@ class ChainRepository:
             # An agent's status changes with its work: the latest it was at.
             rows = await tx.conn.execute(
                 _SELECT.where(TaskRow.agent_id.in_(agents))
-                .distinct(TaskRow.agent_id)
+                .ext(distinct_on(TaskRow.agent_id))
                 .order_by(TaskRow.agent_id, TaskRow.updated_at.desc())
             )
             found |= {row.id: _Task(*row) for row in rows}

@@ -12,9 +12,9 @@ from api.input import CheckedRouter
 from api.platform.listing import Slice, slice_of
 from api.platform.schemas.fields import PathId
 from api.platform.schemas.triggers import (
+    FiringIn,
+    FiringOut,
     Status,
-    TestIn,
-    TestOut,
     ToggleIn,
     TriggerDetailOut,
     TriggerIn,
@@ -90,10 +90,12 @@ async def toggle_trigger(
 
 
 @router.post("/{trigger_id}/test", status_code=202, summary="Fire a trigger", responses=_WRITES)
-async def test_trigger(core: CoreDep, trigger_id: PathId, body: TestIn | None = None) -> TestOut:
+async def fire_trigger(
+    core: CoreDep, trigger_id: PathId, body: FiringIn | None = None
+) -> FiringOut:
     """Once, now, active or not, as if `event_data` had happened; its end is in the history."""
-    run_id = await core.triggers.fire(trigger_id, (body or TestIn()).event_data)
-    return TestOut(run_id=run_id, trigger_id=trigger_id)
+    run_id = await core.triggers.fire(trigger_id, (body or FiringIn()).event_data)
+    return FiringOut(run_id=run_id, trigger_id=trigger_id)
 
 
 @router.get(

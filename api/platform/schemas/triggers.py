@@ -65,7 +65,7 @@ class ActionIn(BaseModel):
             return given
         fields = cast("Mapping[str, object]", given)
         if "config" in fields or "action_config" in fields:
-            return given
+            return fields
         kinds = ("type", "action_type")
         beside = {name: value for name, value in fields.items() if name not in kinds}
         return {**{name: fields[name] for name in kinds if name in fields}, "config": beside}
@@ -157,7 +157,7 @@ class ToggleIn(BaseModel):
     ] = None
 
 
-class TestIn(BaseModel):
+class FiringIn(BaseModel):
     """What is to have happened: the action's `event`."""
 
     event_data: Annotated[
@@ -268,7 +268,7 @@ class TriggerDetailOut(TriggerOut):
         return cls.model_validate({**fields, "stats": stats})
 
 
-class TestOut(BaseModel):
+class FiringOut(BaseModel):
     """A firing that was begun: its end stands in the history."""
 
     run_id: int

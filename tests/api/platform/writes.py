@@ -186,6 +186,19 @@ async def an_approval(http: httpx.AsyncClient) -> str:
     return str((await made(http, "/api/v1/approvals", {"action": "deploy"}))["id"])
 
 
+async def a_trigger(http: httpx.AsyncClient) -> str:
+    return str((await made(http, "/api/v1/triggers", TRIGGER))["id"])
+
+
+TRIGGER = {
+    "name": "t",
+    "type": "webhook",
+    "config": {"secret": "kolibri"},
+    "action": {
+        "type": "call_webhook",
+        "config": {"url": "https://example.org", "headers": {"X": "kolibri"}},
+    },
+}
 PROJECT = {"name": "Tea", "source": "github", "source_project_id": "acme/tea"}
 AGENT = {"name": "Bob", "provider": "openai", "model": "gpt-4o-mini"}
 MEMORY = {"key": "kolibri", "value": "kolibri"}
@@ -234,6 +247,11 @@ PLATFORM: dict[tuple[str, str], tuple[Prepare, str]] = {
     ("PUT", "/secrets/{}"): (on(a_secret, {"value": "kolibri-2"}), "secret_updated"),
     ("DELETE", "/secrets/{}"): (on(a_secret), "secret_deleted"),
     ("POST", "/secrets/{}/rotate"): (on(a_secret), "secret_rotated"),
+    ("POST", "/triggers"): (at_once(TRIGGER), "trigger_created"),
+    ("PUT", "/triggers/{}"): (on(a_trigger, {"name": "u"}), "trigger_updated"),
+    ("DELETE", "/triggers/{}"): (on(a_trigger), "trigger_deleted"),
+    ("POST", "/triggers/{}/toggle"): (on(a_trigger), "trigger_toggled"),
+    ("POST", "/triggers/{}/test"): (on(a_trigger, {"event_data": {}}), "trigger_tested"),
     ("POST", "/auth/register"): (a_newcomer, "user_registered"),
     ("POST", "/auth/login"): (at_once({"email": ADA, "password": PASSWORD}), "login_success"),
     ("POST", "/auth/verify-mfa"): (a_half_login, "login_success"),
@@ -267,6 +285,7 @@ WRITES = (
     | {(method, f"/api/v1{path}"): w for (method, path), w in PLATFORM.items()}
 )
 UNRECORDED = {
+    ("POST", "/webhook/{}"): "stands in inbound_events; nobody has signed in",
     ("POST", "/conversations/{}/advance"): "stands in the inbox and the transcript",
     ("POST", "/settings/providers/{}/test"): "changes nothing",
     ("POST", "/codec/encode"): "changes nothing",
