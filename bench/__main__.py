@@ -9,7 +9,19 @@ import asyncio
 import sys
 from collections.abc import Awaitable, Callable
 
-from bench import access, approvals, burst, creation, deltas, product, report, sockets, tools, turns
+from bench import (
+    access,
+    approvals,
+    burst,
+    creation,
+    deltas,
+    product,
+    report,
+    schedules,
+    sockets,
+    tools,
+    turns,
+)
 from bench.product import Bench
 from bench.report import Figure
 from bench.turns import Arms
@@ -111,6 +123,27 @@ async def _approvals(_: Bench) -> list[Figure]:
     ]
 
 
+async def _schedules(bench: Bench) -> list[Figure]:
+    found = await schedules.schedules(bench)
+    wrong = found.lost + found.unexpected + found.double
+    counted = (
+        f"{schedules.NUMBER} schedules, {found.expected} firings due in two minutes: lost "
+        f"{found.lost}, unexpected {found.unexpected}, double {found.double}; made in "
+        f"{found.made_seconds:.0f} s, removed in {found.removed_seconds:.0f} s"
+    )
+    late = f"from the nominal second to the row's end; at most {found.late_most:.2f} s"
+    grown = found.memory_after_mb - found.memory_before_mb
+    memory = (
+        f"Temporal server {found.memory_before_mb:.0f} → {found.memory_after_mb:.0f} MB, with the "
+        "firings"
+    )
+    return [
+        Figure("2,000 schedules, firings lost or double", wrong, 0, True, counted, ""),
+        Figure("2,000 schedules, lateness, p50", found.late_median, 2, True, late, "s"),
+        Figure("2,000 schedules, memory added", grown, 400, True, memory, "MB"),
+    ]
+
+
 MEASUREMENTS: dict[str, Callable[[Bench], Awaitable[list[Figure]]]] = {
     "memory": _memory,
     "turns": _turns,
@@ -121,6 +154,7 @@ MEASUREMENTS: dict[str, Callable[[Bench], Awaitable[list[Figure]]]] = {
     "sockets": _sockets,
     "burst": _burst,
     "approvals": _approvals,
+    "schedules": _schedules,
 }
 
 

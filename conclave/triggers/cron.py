@@ -6,8 +6,10 @@ that names days of the month and of the week, which cron joins by "or", is refus
 
 A wall-clock time that does not exist on the day clocks go forward is left out that day. One that
 comes twice on the day they go back is one firing (`firing_key`): Temporal starts it twice west of
-Greenwich and once east of it. Expressions that fix nothing but the minute run on UTC where their
-zone's offset is whole hours: there Temporal would leave out one of the two hours.
+Greenwich and once east of it. East of it, it also starts what is meant for the hour before once
+more, an hour late: such a time is not the expression's (`is_meant`). Expressions that fix nothing
+but the minute run on UTC where their zone's offset is whole hours: there Temporal would leave out
+one of the two hours.
 """
 
 from __future__ import annotations
@@ -79,6 +81,14 @@ def firing_key(config: CronConfig, nominal: datetime) -> str:
         return nominal.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     local = nominal.astimezone(zone_of(config))
     return f"{local:%Y-%m-%dT%H:%M}[{config.timezone}]"
+
+
+def is_meant(config: CronConfig, nominal: datetime) -> bool:
+    """Whether the expression names this time."""
+    local = nominal.astimezone(zone_of(config))
+    shown = (local.minute, local.hour, local.day, local.month, local.isoweekday() % 7)
+    fields = _fields(config.cron_expression)
+    return all(not values or one in values for values, one in zip(fields, shown, strict=True))
 
 
 def is_missed(config: CronConfig, nominal: datetime, now: datetime) -> bool:

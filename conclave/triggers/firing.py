@@ -77,6 +77,8 @@ class FiringService:
         key, is_missed = nominal.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), False
         if trigger.type is TriggerType.CRON:
             config = CronConfig.model_validate(trigger.config)
+            if not cron.is_meant(config, nominal):
+                return None
             key = cron.firing_key(config, nominal)
             is_missed = cron.is_missed(config, nominal, datetime.now(UTC))
         data: dict[str, JsonValue] = {

@@ -83,6 +83,10 @@ def test_together_the_histories_hold_all_that_happens_to_workflows():
         names.CLONE_ACTIVITY,
         names.SETTLE_CHECKOUT_ACTIVITY,
         names.REMOVE_FILES_ACTIVITY,
+        names.CLAIM_FIRING_ACTIVITY,
+        names.ACT_ACTIVITY,
+        names.SETTLE_FIRING_ACTIVITY,
+        names.CHECK_THRESHOLDS_ACTIVITY,
     }
     assert workflows(histories) == {
         names.CONVERSATION_WORKFLOW,
@@ -90,6 +94,8 @@ def test_together_the_histories_hold_all_that_happens_to_workflows():
         names.UPKEEP_WORKFLOW,
         names.CHECKOUT_WORKFLOW,
         names.REMOVAL_WORKFLOW,
+        names.TRIGGER_WORKFLOW,
+        names.TRIGGER_CHECK_WORKFLOW,
     }
     is_open = {history.events[-1].event_type not in CLOSED for history in histories}
     assert is_open == {True, False}

@@ -241,8 +241,19 @@ async def test_the_hour_that_comes_twice_fires_once(triggers: Triggers):
     assert run.firing_key == "2027-11-07T01:30[America/New_York]"
 
 
+async def test_a_time_that_the_expression_does_not_mean_fires_nothing(triggers: Triggers):
+    """As Temporal starts it for Berlin's 01:30 an hour late on the day the clocks go back."""
+    config = {"cron_expression": "30 1 * * *", "timezone": "Europe/Berlin", "catch_up": True}
+    trigger = await triggers.make("cron", config)
+    for hour, number in ((23, 1), (0, 1)):
+        nominal = datetime(2027, 10, 30 if hour else 31, hour, 30, tzinfo=UTC)
+        asked = ClaimInput(trigger_id=trigger.id, nominal=nominal)
+        await triggers.core.firings.claim(asked)
+        assert len(await triggers.runs(trigger)) == number
+
+
 async def test_a_missed_time_is_skipped_unless_it_is_to_be_caught_up_with(triggers: Triggers):
-    nominal = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)
+    nominal = datetime(2026, 7, 1, 6, 30, tzinfo=UTC)
     for catch_up, status in ((False, RunStatus.SKIPPED), (True, RunStatus.RUNNING)):
         trigger = await triggers.make("cron", {**CRON, "catch_up": catch_up})
         asked = ClaimInput(trigger_id=trigger.id, nominal=nominal)
