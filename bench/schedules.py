@@ -46,10 +46,9 @@ _COUNTS = text(
 
 
 @dataclass(frozen=True)
-class Schedules:
-    """What was seen."""
+class Firings:
+    """What became of those that were due. Lateness in seconds, to the row's end."""
 
-    made_seconds: float
     expected: int
     lost: int
     unexpected: int
@@ -57,6 +56,14 @@ class Schedules:
     """Ends beyond one a firing: of its events or of its trigger's counter."""
     late_median: float
     late_most: float
+
+
+@dataclass(frozen=True)
+class Schedules:
+    """What was seen."""
+
+    firings: Firings
+    made_seconds: float
     memory_before_mb: float
     memory_after_mb: float
     removed_seconds: float
@@ -87,11 +94,10 @@ async def schedules(bench: Bench) -> Schedules:
         await _in_batches(core, core.triggers.delete, list(made))
         return Schedules(
             made_seconds=made_seconds,
-            expected=len(expected),
+            firings=found,
             memory_before_mb=before,
             memory_after_mb=memory,
             removed_seconds=time.monotonic() - begun,
-            **found,
         )
     finally:
         await core.close()
@@ -128,8 +134,7 @@ async def _in_batches(
     """Do it some at a time, each time until the engine was told."""
     for begin in range(0, len(numbers), _AT_ONCE):
         await asyncio.gather(*(do(number) for number in numbers[begin : begin + _AT_ONCE]))
-        while not core.errands.is_idle:
-            await asyncio.sleep(0.005)
+        await core.errands.finish()
 
 
 async def _until_over(core: Core, ids: list[int], expected: set[tuple[int, str]]) -> None:
@@ -142,9 +147,7 @@ async def _until_over(core: Core, ids: list[int], expected: set[tuple[int, str]]
         await asyncio.sleep(1)
 
 
-async def _judged(
-    core: Core, ids: list[int], expected: set[tuple[int, str]]
-) -> dict[str, int | float]:
+async def _judged(core: Core, ids: list[int], expected: set[tuple[int, str]]) -> Firings:
     async with core.db.transaction() as tx:
         rows = (await tx.conn.execute(_ROWS, {"ids": ids})).all()
         counts = (await tx.conn.execute(_COUNTS, {"ids": ids})).one()
@@ -153,10 +156,11 @@ async def _judged(
     times = {key for _, key in expected}
     within = {key for key in over if key[1] in times}
     ended = sum(1 for row in rows if row.status in {"success", "failure"})
-    return {
-        "lost": len(expected - set(over)),
-        "unexpected": len(within - expected),
-        "double": max(int(counts.told), int(counts.counted or 0)) - ended,
-        "late_median": statistics.median(late) if late else -1.0,
-        "late_most": max(late, default=-1.0),
-    }
+    return Firings(
+        expected=len(expected),
+        lost=len(expected - set(over)),
+        unexpected=len(within - expected),
+        double=max(int(counts.told), int(counts.counted or 0)) - ended,
+        late_median=statistics.median(late) if late else -1.0,
+        late_most=max(late, default=-1.0),
+    )

@@ -1,6 +1,8 @@
 """The core's TriggerEngine on Temporal's client: schedules of triggers, and runs of firings.
 
-A schedule carries the trigger's id and nothing else; what it does is looked up when it fires.
+A schedule carries the trigger's id and nothing else; what it does is looked up when it fires. It
+carries it in the clear, unlike every other payload: it stands in the runs' ids too, and a schedule
+outlives the key it would be sealed with.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from temporalio.api.common.v1 import Payload
 from temporalio.client import (
     Client,
     Schedule,
@@ -53,7 +56,7 @@ _ALL: Final = {
 _SHORTEST_CATCH_UP = timedelta(seconds=10)
 """The server's own minimum."""
 _LONGEST_CATCH_UP = timedelta(days=365)
-_CALL_SECONDS = timedelta(seconds=10)
+_CALL_SECONDS = timedelta(seconds=5)
 _SIDE_BY_SIDE = 10
 _TELL_SECONDS = 2.0
 """How long a list waits for the times of its rows."""
@@ -79,7 +82,8 @@ class TemporalTriggerEngine:
     async def keep_schedule(self, wanted: TriggerSchedule) -> None:
         """Make the schedule, or bring the one that is there to what is wanted."""
         self._told.pop(wanted.trigger_id, None)
-        await self._keep(names.trigger_schedule_id(wanted.trigger_id), _schedule(wanted))
+        given = self._plain(TriggerInput(trigger_id=wanted.trigger_id))
+        await self._keep(names.trigger_schedule_id(wanted.trigger_id), _schedule(wanted, given))
         self._told.pop(wanted.trigger_id, None)
 
     async def remove_schedule(self, trigger_id: int) -> None:
@@ -89,7 +93,8 @@ class TemporalTriggerEngine:
 
     async def keep_checks(self, every_seconds: int) -> None:
         """Make the schedule that looks at the thresholds of one rhythm."""
-        await self._keep(names.trigger_checks_id(every_seconds), _checks(every_seconds))
+        given = self._plain(CheckInput(every_seconds=every_seconds))
+        await self._keep(names.trigger_checks_id(every_seconds), _checks(every_seconds, given))
 
     async def remove_checks(self, every_seconds: int) -> None:
         """Remove it; none is success."""
@@ -145,6 +150,9 @@ class TemporalTriggerEngine:
         next_at = times[0] if times and not is_paused else None
         self._told[trigger_id] = _Told(next_at, time.monotonic() + _BELIEVED_SECONDS)
 
+    def _plain(self, given: TriggerInput | CheckInput) -> Payload:
+        return self._client.data_converter.payload_converter.to_payload(given)
+
     async def _keep(self, schedule_id: str, wanted: Schedule) -> None:
         async with _translated():
             try:
@@ -168,7 +176,7 @@ class TemporalTriggerEngine:
                     raise
 
 
-def _schedule(wanted: TriggerSchedule) -> Schedule:
+def _schedule(wanted: TriggerSchedule, given: Payload) -> Schedule:
     """Return a trigger's schedule in Temporal's words."""
     spec = ScheduleSpec(
         jitter=timedelta(seconds=wanted.jitter_seconds) if wanted.jitter_seconds else None,
@@ -187,7 +195,7 @@ def _schedule(wanted: TriggerSchedule) -> Schedule:
     return Schedule(
         action=ScheduleActionStartWorkflow(
             names.TRIGGER_WORKFLOW,
-            TriggerInput(trigger_id=wanted.trigger_id),
+            given,
             id=names.trigger_schedule_id(wanted.trigger_id),
             task_queue=names.CONCLAVE_QUEUE,
             execution_timeout=FIRING_EXECUTION_TIMEOUT,
@@ -203,11 +211,11 @@ def _schedule(wanted: TriggerSchedule) -> Schedule:
     )
 
 
-def _checks(every_seconds: int) -> Schedule:
+def _checks(every_seconds: int, given: Payload) -> Schedule:
     return Schedule(
         action=ScheduleActionStartWorkflow(
             names.TRIGGER_CHECK_WORKFLOW,
-            CheckInput(every_seconds=every_seconds),
+            given,
             id=names.trigger_checks_id(every_seconds),
             task_queue=names.CONCLAVE_QUEUE,
             execution_timeout=UPKEEP_TIMEOUT,

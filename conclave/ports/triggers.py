@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Protocol
 
 from conclave.db import Transaction
+from schema.domain.tasks import NewTask, Task
 from schema.payloads.triggers import TriggerInput, TriggerSchedule
 
 
@@ -60,6 +61,14 @@ class ConversationStarter(Protocol):
         Without agents all who speak in the circle take part. Its workflow is started once the
         transaction is committed. Raises `NotFound`, `Conflict` and `Invalid`.
         """
+        ...
+
+
+class TaskMaker(Protocol):
+    """Makes tasks: as much of a `TaskDesk` as triggers ask for."""
+
+    async def add(self, tx: Transaction, wanted: NewTask) -> Task:
+        """Store a task, or return the one its origin's key stands for."""
         ...
 
 

@@ -6,15 +6,19 @@ from dataclasses import dataclass
 
 from conclave.ports.notifications import Notifier
 from conclave.ports.pipelines import PipelineDesk
-from conclave.ports.tasks import TaskDesk
-from conclave.ports.triggers import BudgetGauge, ConversationStarter, PipelineCatalogue
+from conclave.ports.triggers import (
+    BudgetGauge,
+    ConversationStarter,
+    PipelineCatalogue,
+    TaskMaker,
+)
 
 
 @dataclass
 class Desks:
     """Who makes tasks, runs, notifications and conversations, and knows of them."""
 
-    tasks: TaskDesk | None = None
+    tasks: TaskMaker | None = None
     pipelines: PipelineDesk | None = None
     catalogue: PipelineCatalogue | None = None
     notifier: Notifier | None = None

@@ -7,6 +7,7 @@ seconds (the schedule that looks at the thresholds of that rhythm).
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -31,6 +32,8 @@ FIRING_TARGET: Final = "trigger_firing"
 RHYTHM_TARGET: Final = "trigger_rhythm"
 _AT_ONCE = 50
 """Firings that are started by whoever stored them; the relay starts the others."""
+_SIDE_BY_SIDE = 4
+"""Schedules that one process tells of at once: each holds a connection for as long as it takes."""
 _log = get_logger(__name__)
 
 
@@ -46,6 +49,7 @@ class TriggerDispatch:
         self._engine = engine
         self._triggers = TriggerRepository()
         self._runs = RunRepository()
+        self._slots = asyncio.Semaphore(_SIDE_BY_SIDE)
 
     async def owe_schedule(self, tx: Transaction, trigger_id: int) -> None:
         """Have a trigger's schedule brought to what this transaction says of it."""
@@ -75,7 +79,7 @@ class TriggerDispatch:
         One delivery of a trigger at a time, whichever process makes it: what is applied last is
         what the record says last. Raises `Unavailable`.
         """
-        async with self._db.transaction() as tx:
+        async with self._slots, self._db.transaction() as tx:
             await self._triggers.alone(tx, f"{TRIGGER_TARGET}-{trigger_id}")
             owed = await self._mailbox.owed(tx, TRIGGER_TARGET, trigger_id)
             trigger = await self._triggers.get(tx, trigger_id)
@@ -89,7 +93,7 @@ class TriggerDispatch:
 
     async def deliver_rhythm(self, every_seconds: int) -> None:
         """Make or remove the schedule of a rhythm, and strike what is owed. As above."""
-        async with self._db.transaction() as tx:
+        async with self._slots, self._db.transaction() as tx:
             await self._triggers.alone(tx, f"{RHYTHM_TARGET}-{every_seconds}")
             owed = await self._mailbox.owed(tx, RHYTHM_TARGET, every_seconds)
             if await self._triggers.with_rhythm(tx, every_seconds):

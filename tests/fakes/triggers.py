@@ -67,7 +67,7 @@ class FakeTriggerEngine:
 
 @dataclass
 class FakeTasks:
-    """As much of a TaskDesk as triggers ask for: the same key is the same task."""
+    """A TaskMaker that stores nothing: the same key is the same task."""
 
     asked: list[NewTask] = field(default_factory=list[NewTask])
     tasks: dict[str, Task] = field(default_factory=dict[str, Task])
@@ -79,9 +79,6 @@ class FakeTasks:
             raise self.refuses
         assert wanted.origin is not None
         return self.tasks.setdefault(wanted.origin.key, a_task(len(self.tasks) + 1, wanted))
-
-    def __getattr__(self, name: str) -> Any:
-        raise AssertionError(f"triggers do not ask tasks for {name}")
 
 
 def a_task(task_id: int, wanted: NewTask) -> Task:

@@ -14,7 +14,14 @@ from zoneinfo import ZoneInfo
 import pytest
 from sqlalchemy import text
 from temporalio import activity
-from temporalio.client import ScheduleDescription, WorkflowExecutionStatus, WorkflowFailureError
+from temporalio.api.common.v1 import Payload
+from temporalio.client import (
+    ScheduleActionStartWorkflow,
+    ScheduleBackfill,
+    ScheduleDescription,
+    WorkflowExecutionStatus,
+    WorkflowFailureError,
+)
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import Worker
@@ -122,6 +129,35 @@ async def test_a_schedule_is_brought_to_what_the_record_says_last(shop: Shop):
     assert there.schedule.state.paused
     async with shop.core.db.transaction() as tx:
         assert await tx.conn.scalar(text("SELECT count(*) FROM outbox")) == 0
+
+
+async def test_a_schedule_outlives_the_key_that_seals_payloads(shop: Shop):
+    trigger = await shop.make("cron", CRON)
+    there = await described(shop, trigger)
+    assert there is not None
+    action = there.schedule.action
+    assert isinstance(action, ScheduleActionStartWorkflow)
+    [given] = action.args
+    assert isinstance(given, Payload)
+    assert given.metadata["encoding"] == b"json/plain"
+    assert TriggerInput.model_validate_json(given.data).trigger_id == trigger.id
+
+
+async def test_what_was_missed_is_made_up_for_once(shop: Shop, worker: None):
+    """As after an outage: the server has many times to start at once."""
+    config = {"cron_expression": "0 3 * * *", "catch_up": True}
+    trigger = await shop.make("cron", config)
+    now = datetime.now(UTC)
+    handle = shop.client.get_schedule_handle(names.trigger_schedule_id(trigger.id))
+    await handle.backfill(ScheduleBackfill(start_at=now - timedelta(days=9), end_at=now))
+    await ended(shop, trigger)
+
+    async def is_over() -> bool:
+        there = await handle.describe()
+        return not there.info.running_actions and there.info.num_actions_skipped_overlap == 8
+
+    await until(is_over, what="the other times to be left out")
+    assert len(await shop.runs(trigger)) == 1
 
 
 async def test_a_crash_between_row_and_schedule_is_made_good_by_the_relay(

@@ -25,7 +25,7 @@ from tests.fakes.triggers import FakeNotifier, FakePipelines, FakeTasks, FakeTri
 from tests.waiting import until
 
 PATH = "/api/v1/triggers"
-TASK = {"type": "create_task", "config": {"title": "Look at {{event.title}}"}}
+TASK: dict[str, Any] = {"type": "create_task", "config": {"title": "Look at {{event.title}}"}}
 
 
 @dataclass

@@ -18,7 +18,7 @@ from schema.payloads.triggers import ClaimInput, FiringOutcome, SettleInput
 from tests.harness.triggers import Triggers
 
 CRON = {"cron_expression": "30 2 * * *", "timezone": "America/New_York", "catch_up": True}
-CALL = {
+CALL: dict[str, Any] = {
     "url": "https://example.org/{{event.n}}?q={{event.q}}",
     "headers": {"Authorization": "Bearer kolibri", "X-N": "{{event.n}}"},
     "secret": "whsec_c2VjcmV0",
