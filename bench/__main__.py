@@ -128,7 +128,7 @@ async def _schedules(bench: Bench) -> list[Figure]:
     fired = found.firings
     wrong = fired.lost + fired.unexpected + fired.double
     counted = (
-        f"{schedules.NUMBER} schedules, {fired.expected} firings due in two minutes: lost "
+        f"{schedules.NUMBER} schedules, {fired.expected} firings due in 90 s: lost "
         f"{fired.lost}, unexpected {fired.unexpected}, double {fired.double}; made in "
         f"{found.made_seconds:.0f} s, removed in {found.removed_seconds:.0f} s"
     )

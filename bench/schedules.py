@@ -25,10 +25,10 @@ from workflows.engine import TemporalEngine
 NUMBER = 2_000
 RATE = 5
 _EVERY = NUMBER // RATE
-_WATCHED_SECONDS = 120
-_SETTLE_SECONDS = 60
+_WATCHED_SECONDS = 90
+_SETTLE_SECONDS = 120
 _AT_ONCE = 8
-_CREATE_PER_SECOND = 12
+_CREATE_PER_SECOND = 5
 """A guess on the safe side: the first firing comes after the last one was made."""
 
 _ROWS = text(

@@ -53,8 +53,10 @@ _ALL: Final = {
     "month": (1, 12),
     "day_of_week": (0, 6),
 }
-_SHORTEST_CATCH_UP = timedelta(seconds=10)
-"""The server's own minimum."""
+_USUAL_CATCH_UP = timedelta(hours=1)
+"""A server that is busy starts late: it must not leave out what it could not start in time. What
+begins too late to be wanted is told in the record (`conclave.triggers.cron.is_late`)."""
+_CHECK_CATCH_UP = timedelta(seconds=10)
 _LONGEST_CATCH_UP = timedelta(days=365)
 _CALL_SECONDS = timedelta(seconds=5)
 _SIDE_BY_SIDE = 10
@@ -205,7 +207,7 @@ def _schedule(wanted: TriggerSchedule, given: Payload) -> Schedule:
         spec=spec,
         policy=SchedulePolicy(
             overlap=ScheduleOverlapPolicy.SKIP,
-            catchup_window=_LONGEST_CATCH_UP if wanted.catch_up else _SHORTEST_CATCH_UP,
+            catchup_window=_LONGEST_CATCH_UP if wanted.catch_up else _USUAL_CATCH_UP,
         ),
         state=ScheduleState(paused=wanted.is_paused),
     )
@@ -225,9 +227,7 @@ def _checks(every_seconds: int, given: Payload) -> Schedule:
             ),
         ),
         spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(every=timedelta(seconds=every_seconds))]),
-        policy=SchedulePolicy(
-            overlap=ScheduleOverlapPolicy.SKIP, catchup_window=_SHORTEST_CATCH_UP
-        ),
+        policy=SchedulePolicy(overlap=ScheduleOverlapPolicy.SKIP, catchup_window=_CHECK_CATCH_UP),
     )
 
 

@@ -91,9 +91,9 @@ def is_meant(config: CronConfig, nominal: datetime) -> bool:
     return all(not values or one in values for values, one in zip(fields, shown, strict=True))
 
 
-def is_missed(config: CronConfig, nominal: datetime, now: datetime) -> bool:
-    """Whether a firing begins so late that it is left out."""
-    return not config.catch_up and now - nominal > _LATE + timedelta(seconds=config.jitter_seconds)
+def is_late(nominal: datetime, now: datetime, jitter_seconds: int) -> bool:
+    """Whether a firing begins so late that it was missed."""
+    return now - nominal > _LATE + timedelta(seconds=jitter_seconds)
 
 
 def _fields(expression: str) -> list[list[int]]:

@@ -21,7 +21,7 @@ from conclave.triggers.commands import NewFiring
 from conclave.triggers.repository import TriggerRepository
 from conclave.triggers.run_repository import RunRepository
 from schema.domain.events import EventDraft, EventType
-from schema.domain.trigger_configs import CronConfig
+from schema.domain.trigger_configs import CronConfig, IntervalConfig
 from schema.domain.triggers import ENDS, ActionType, RunStatus, Trigger, TriggerRun, TriggerType
 from schema.payloads.triggers import (
     ActInput,
@@ -74,13 +74,16 @@ class FiringService:
             return None
         if not trigger.is_active or not trigger.type.is_scheduled:
             return None  # the schedule is about to be told so
-        key, is_missed = nominal.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), False
         if trigger.type is TriggerType.CRON:
             config = CronConfig.model_validate(trigger.config)
             if not cron.is_meant(config, nominal):
                 return None
-            key = cron.firing_key(config, nominal)
-            is_missed = cron.is_missed(config, nominal, datetime.now(UTC))
+            key, catches_up = cron.firing_key(config, nominal), config.catch_up
+        else:
+            config = IntervalConfig.model_validate(trigger.config)
+            key, catches_up = nominal.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), False
+        now = datetime.now(UTC)
+        is_missed = not catches_up and cron.is_late(nominal, now, config.jitter_seconds)
         data: dict[str, JsonValue] = {
             "scheduled_at": nominal.astimezone(UTC).isoformat().replace("+00:00", "Z"),
             "trigger_id": trigger.id,
@@ -91,7 +94,9 @@ class FiringService:
         if run_id is None:
             return await self._runs.id_of(tx, trigger.id, key)
         if is_missed:
-            skipped = Done(RunStatus.SKIPPED, error="Missed: nothing ran at that time")
+            skipped = Done(
+                RunStatus.SKIPPED, error="Missed: it would have begun more than five minutes late"
+            )
             await self._finish(tx, trigger.id, run_id, skipped)
         return run_id
 

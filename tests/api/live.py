@@ -25,6 +25,7 @@ from conclave.settings import AuthMode, Settings
 from schema.payloads.approvals import ApprovalInput
 from schema.payloads.checkout import CheckoutInput, RemovalInput
 from schema.payloads.conversations import AdvanceInput, AdvanceResult, ConversationState
+from tests.fakes.triggers import FakeTriggerEngine
 from tests.waiting import until
 
 
@@ -56,6 +57,10 @@ class NoEngine:
 
     async def start_removal(self, asked: RemovalInput) -> None:
         raise AssertionError("nothing should run")
+
+    @property
+    def triggers(self) -> FakeTriggerEngine:
+        return FakeTriggerEngine()
 
     async def is_reachable(self) -> bool:
         return True

@@ -263,6 +263,19 @@ async def test_a_missed_time_is_skipped_unless_it_is_to_be_caught_up_with(trigge
         assert run.status is status
 
 
+async def test_an_interval_that_begins_late_is_done_and_one_that_was_missed_is_skipped(
+    triggers: Triggers,
+):
+    trigger = await triggers.make("interval", {"every_seconds": 10})
+    now = datetime.now(UTC).replace(microsecond=0)
+    for minutes in (4, 6):
+        nominal = now - timedelta(minutes=minutes)
+        await triggers.core.firings.claim(ClaimInput(trigger_id=trigger.id, nominal=nominal))
+    late, missed = await triggers.runs(trigger)
+    assert (late.status, missed.status) == (RunStatus.RUNNING, RunStatus.SKIPPED)
+    assert "five minutes" in (missed.error or "")
+
+
 async def test_a_firing_of_a_deleted_trigger_is_skipped(triggers: Triggers):
     trigger = await triggers.make("cron", CRON)
     before, after = [await triggers.core.triggers.fire(trigger.id, {}) for _ in range(2)]
