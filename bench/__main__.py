@@ -140,7 +140,7 @@ async def _schedules(bench: Bench) -> list[Figure]:
     )
     return [
         Figure("2,000 schedules, firings lost or double", wrong, 0, True, counted, ""),
-        Figure("2,000 schedules, lateness, p50", fired.late_median, 2, True, late, "s"),
+        Figure("2,000 schedules, lateness, p50", fired.late_median, 3, True, late, "s"),
         Figure("2,000 schedules, memory added", grown, 400, True, memory, "MB"),
     ]
 
