@@ -342,6 +342,7 @@ _PLATFORM = _Group(
     /triggers/{}                            GET read, PUT write, DELETE write
     /triggers/{}/toggle                     POST write
     /triggers/{}/history                    GET read
+    /triggers/{}/test                       POST write
     /notifications                          GET self
     /notifications/unread-count             GET self
     /notifications/{}/read                  PUT self

@@ -13,6 +13,7 @@ from api.admission import RECHECK_SECONDS, Admission, Limiter
 from api.aether.dialect import AETHER
 from api.aether.routes import health as aether_health
 from api.aether.routes import projects
+from api.aether.routes import webhooks as inbound_webhooks
 from api.dialect import Dialect
 from api.draining import Draining, drain_on_sigterm
 from api.gateway.dialect import GATEWAY
@@ -54,6 +55,7 @@ from api.platform.routes import ip_rules as platform_ip_rules
 from api.platform.routes import notifications as platform_notifications
 from api.platform.routes import security as platform_security
 from api.platform.routes import settings as platform_settings
+from api.platform.routes import triggers as platform_triggers
 from api.platform.routes import workflows as platform_workflows
 from api.rate_limits import RateLimits
 from api.security import Gate, check_bind
@@ -98,6 +100,8 @@ ROUTERS = (
     files.router,
     platform_workflows.router,
     platform_costs.router,
+    platform_triggers.router,
+    inbound_webhooks.router,
     aether_health.router,
     projects.router,
     chats.router,
@@ -138,6 +142,7 @@ _TAGS = [
     {"name": "Circuit breakers", "description": "What is not called while it does not answer."},
     {"name": "Files", "description": "What people upload and tasks hand in."},
     {"name": "Workflows", "description": "Steps in an order, and their runs."},
+    {"name": "Triggers", "description": "What happens by itself: times, events, thresholds."},
     {"name": "Secrets", "description": "Values that are kept encrypted and used by name."},
 ]
 

@@ -17,6 +17,7 @@ from bench import (
     deltas,
     product,
     report,
+    schedules,
     sockets,
     tasks,
     tools,
@@ -142,6 +143,28 @@ async def _approvals(_: Bench) -> list[Figure]:
     ]
 
 
+async def _schedules(bench: Bench) -> list[Figure]:
+    found = await schedules.schedules(bench)
+    fired = found.firings
+    wrong = fired.lost + fired.unexpected + fired.double
+    counted = (
+        f"{schedules.NUMBER} schedules, {fired.expected} firings due in 90 s: lost "
+        f"{fired.lost}, unexpected {fired.unexpected}, double {fired.double}; made in "
+        f"{found.made_seconds:.0f} s, removed in {found.removed_seconds:.0f} s"
+    )
+    late = f"from the nominal second to the row's end; at most {fired.late_most:.2f} s"
+    grown = found.memory_after_mb - found.memory_before_mb
+    memory = (
+        f"Temporal server {found.memory_before_mb:.0f} → {found.memory_after_mb:.0f} MB, with the "
+        "firings"
+    )
+    return [
+        Figure("2,000 schedules, firings lost or double", wrong, 0, True, counted, ""),
+        Figure("2,000 schedules, lateness, p50", fired.late_median, 3, True, late, "s"),
+        Figure("2,000 schedules, memory added", grown, 400, True, memory, "MB"),
+    ]
+
+
 MEASUREMENTS: dict[str, Callable[[Bench], Awaitable[list[Figure]]]] = {
     "memory": _memory,
     "turns": _turns,
@@ -153,6 +176,7 @@ MEASUREMENTS: dict[str, Callable[[Bench], Awaitable[list[Figure]]]] = {
     "burst": _burst,
     "tasks": _tasks,
     "approvals": _approvals,
+    "schedules": _schedules,
 }
 
 

@@ -51,6 +51,7 @@ from conclave.conversations.control import CircleConversations, ConversationTurn
 from conclave.conversations.dispatch import ConversationDispatch
 from conclave.conversations.model_choice import ModelChooser
 from conclave.conversations.service import ConversationService
+from conclave.conversations.starting import StoredStart
 from conclave.crypto import KeyFile, Keyring
 from conclave.db import Database
 from conclave.errands import Errands
@@ -93,6 +94,7 @@ from conclave.tools.handoffs import Handoffs
 from conclave.tools.permissions import PermissionService
 from conclave.tools.sandboxing import SandboxConfigService
 from conclave.tools.service import ToolService
+from conclave.triggers import sealing as trigger_sealed
 from conclave.workforce import Workforce, build_workforce
 from conclave.workspaces.dispatch import ProjectDispatch
 from conclave.workspaces.service import ProjectService, WorkspaceService
@@ -123,6 +125,7 @@ class _Talks:
     circles: CircleService
     chats: ChatService
     compaction: Compaction
+    starter: StoredStart
 
 
 @dataclass(frozen=True)
@@ -179,7 +182,10 @@ class Core:
         self.health = HealthService(ground.db, ground.engine, ground.settings.conclave_data_dir)
         self.memories = MemoryService(ground.db, ground.events, ground.audit)
         self.secrets = SecretService(
-            ground.db, ground.keys, ground.audit, users=[models.providers, models.profiles]
+            ground.db,
+            ground.keys,
+            ground.audit,
+            users=[models.providers, models.profiles, workforce.triggers.service],
         )
         self.expiry_notices = ExpiryNotices(ground.db, ground.events)
         self.providers, self.profiles = models.providers, models.profiles
@@ -208,6 +214,10 @@ class Core:
         self.breakers, self.breaker_desk = workforce.breakers, workforce.breaker_desk
         self.pipelines = workforce.pipelines
         self.budgets, self.costs = workforce.budgets, workforce.costs
+        triggers = workforce.triggers
+        self.triggers, self.trigger_dispatch = triggers.service, triggers.dispatch
+        self.ingress, self.firings = triggers.ingress, triggers.firings
+        self.thresholds = triggers.thresholds
         self._stack = stack
 
     async def close(self) -> None:
@@ -262,7 +272,7 @@ async def build_core(
     rules = _build_rules(ground, models, password_cost)
     stack.callback(rules.identity.close)
     talks.conversations.approvals = talks.agents.approvals = deeds.approvals
-    workforce = build_workforce(ground, deeds.tool_desk, deeds.files)
+    workforce = build_workforce(ground, deeds.tool_desk, deeds.files, talks.starter)
     talks.agents.work.tasks = workforce.tasks
     deeds.approvals.tasks = workforce.tasks
     deeds.approvals.notifier = workforce.notifications
@@ -316,6 +326,7 @@ def _build_talks(ground: Ground, models: _Models) -> _Talks:
         circles=CircleService(db, events, audit, control),
         chats=ChatService(db, events, audit, mailbox, conversations, assistants, models.profiles),
         compaction=CompactionService(db, mailbox, conversations, models.chooser),
+        starter=StoredStart(events, dispatch, ground.errands),
     )
 
 
@@ -420,6 +431,7 @@ def sealed_places() -> Sequence[SealedPlace]:
         *profile_rows.SEALED_PLACES,
         *identity_sealed.SEALED_PLACES,
         *configuration_sealed.SEALED_PLACES,
+        *trigger_sealed.SEALED_PLACES,
     )
 
 

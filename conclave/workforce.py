@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from conclave.adapters.net.web import GuardedWeb
 from conclave.agents.standing import AgentStanding
 from conclave.analytics.service import AnalyticsService
 from conclave.breakers.administration import BreakerAdministration
@@ -20,6 +21,7 @@ from conclave.pipelines.assembly import Pipelines, build_pipelines
 from conclave.pipelines.dispatch import TARGET_KIND as PIPELINE_TARGET
 from conclave.ports.files import FileDesk
 from conclave.ports.tools import ToolDesk
+from conclave.ports.triggers import ConversationStarter
 from conclave.tasks.attempts import TaskAttempts
 from conclave.tasks.dead_letters import DeadLetterService
 from conclave.tasks.dispatcher import Dispatcher
@@ -28,6 +30,12 @@ from conclave.tasks.progress import OverdueTasks
 from conclave.tasks.service import TaskService
 from conclave.tasks.turns import TaskTurnService
 from conclave.tasks.wakes import TaskWakes
+from conclave.triggers.assembly import Triggers, build_triggers
+from conclave.triggers.desks import Desks
+from schema.domain.urls import UrlPurpose
+
+_MOST_ANSWER_BYTES = 16 * 1024
+"""Of what a called webhook answers; 500 characters of it are kept."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +58,12 @@ class Workforce:
     pipelines: Pipelines
     budgets: BudgetService
     costs: CostService
+    triggers: Triggers
 
 
-def build_workforce(ground: Ground, tool_desk: ToolDesk, files: FileDesk) -> Workforce:
+def build_workforce(
+    ground: Ground, tool_desk: ToolDesk, files: FileDesk, conversations: ConversationStarter
+) -> Workforce:
     """Build the services of work on what the rest of the core is."""
     notifications = NotificationService(ground.db, ground.events, ground.audit)
     agent_record = AgentStanding(ground.events, notifications, ground.plain)
@@ -79,7 +90,33 @@ def build_workforce(ground: Ground, tool_desk: ToolDesk, files: FileDesk) -> Wor
     budgets.notifier = notifications
     budgets.tasks = tasks
     wakes.waiters[PIPELINE_TARGET] = pipelines.dispatch.deliver
+    costs = CostService(db, audit, budgets)
+    triggers = build_triggers(
+        db,
+        events,
+        audit,
+        mailbox,
+        ground.errands,
+        ground.engine,
+        references=ground.references,
+        keys=ground.keys,
+        web=GuardedWeb(
+            ground.guard,
+            limit=_MOST_ANSWER_BYTES,
+            purpose=UrlPurpose.WEBHOOK,
+            follow_redirects=False,
+        ),
+        desks=Desks(
+            tasks=tasks,
+            pipelines=pipelines.runs,
+            catalogue=pipelines.service,
+            notifier=notifications,
+            conversations=conversations,
+            budget=costs,
+        ),
+    )
     return Workforce(
+        triggers=triggers,
         tasks=tasks,
         pipelines=pipelines,
         dead_letters=DeadLetterService(db, events, audit, endings),
@@ -95,5 +132,5 @@ def build_workforce(ground: Ground, tool_desk: ToolDesk, files: FileDesk) -> Wor
         breakers=breakers,
         breaker_desk=BreakerAdministration(db, audit, breakers.record),
         budgets=budgets,
-        costs=CostService(db, audit, budgets),
+        costs=costs,
     )

@@ -60,11 +60,13 @@ async def _work(settings: Settings, client: Client, parts: WorkerParts) -> None:
     worker = build_worker(settings, client, parts)
     async with worker, asyncio.TaskGroup() as tasks:
         relay = tasks.create_task(parts.relay.run())
+        consumer = tasks.create_task(parts.consumer.run())
         keeping = tasks.create_task(keep_schedules(client, parts))
         _say_ready()
         _log.info("worker is ready", task_queue=names.CONCLAVE_QUEUE)
         await stop.wait()
         relay.cancel()
+        consumer.cancel()
         keeping.cancel()
     _log.info("worker has drained")
 

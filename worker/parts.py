@@ -11,6 +11,7 @@ from activities.llm import LLMActivities
 from activities.pipelines import PipelineActivities
 from activities.tasks import TaskActivities
 from activities.tools import ToolActivities
+from activities.triggers import TriggerActivities
 from activities.upkeep import UpkeepActivities
 from conclave.adapters.llm.demo import DemoGateway
 from conclave.adapters.llm.gateway import LiteLLMGateway
@@ -30,6 +31,8 @@ from conclave.pipelines.dispatch import TARGET_KIND as PIPELINE_TARGET
 from conclave.ports.engine import Chore
 from conclave.settings import AuthMode
 from conclave.tasks.wakes import DISPATCH_TARGET, TASK_TARGET
+from conclave.triggers.consumer import EventConsumer
+from conclave.triggers.dispatch import FIRING_TARGET, RHYTHM_TARGET, TRIGGER_TARGET
 from conclave.workspaces.checkout import CheckoutService
 from conclave.workspaces.dispatch import TARGET_KIND as PROJECT_TARGET
 from conclave.workspaces.scratch import ScratchRemoval
@@ -49,6 +52,8 @@ class WorkerParts:
     git: GitActivities
     tasks: TaskActivities
     pipelines: PipelineActivities
+    triggers: TriggerActivities
+    consumer: EventConsumer
     relay: Relay
     gateway: LiteLLMGateway
 
@@ -81,6 +86,9 @@ def build_worker_parts(core: Core) -> WorkerParts:
         TASK_TARGET: core.workforce.task_wakes.deliver,
         DISPATCH_TARGET: core.workforce.dispatcher.hand_out,
         PIPELINE_TARGET: core.pipelines.dispatch.deliver,
+        TRIGGER_TARGET: core.trigger_dispatch.deliver_schedule,
+        FIRING_TARGET: core.trigger_dispatch.deliver_firing,
+        RHYTHM_TARGET: core.trigger_dispatch.deliver_rhythm,
     }
     return WorkerParts(
         llm=LLMActivities(turns),
@@ -93,6 +101,8 @@ def build_worker_parts(core: Core) -> WorkerParts:
         git=GitActivities(CheckoutService(core.db, core.events, core.workspace_store)),
         tasks=TaskActivities(core.workforce.task_attempts),
         pipelines=PipelineActivities(core.pipelines.record),
+        triggers=TriggerActivities(core.firings, core.thresholds),
+        consumer=EventConsumer(core.db, core.events, core.bus, core.trigger_dispatch),
         relay=Relay(core.db, mailbox, targets),
         gateway=gateway,
     )

@@ -10,6 +10,7 @@ from workflows.checkout import CheckoutWorkflow, RemovalWorkflow
 from workflows.conversation import ConversationWorkflow
 from workflows.pipeline import PipelineWorkflow
 from workflows.task import TaskWorkflow
+from workflows.trigger import TriggerCheckWorkflow, TriggerWorkflow
 from workflows.upkeep import UpkeepWorkflow
 
 WORKFLOWS: Sequence[type] = (
@@ -20,6 +21,8 @@ WORKFLOWS: Sequence[type] = (
     RemovalWorkflow,
     TaskWorkflow,
     PipelineWorkflow,
+    TriggerWorkflow,
+    TriggerCheckWorkflow,
 )
 
 
@@ -46,6 +49,10 @@ def activities_of(parts: WorkerParts) -> list[Callable[..., object]]:
         parts.tasks.fail,
         parts.tasks.requeue,
         parts.tasks.close,
+        parts.triggers.claim,
+        parts.triggers.act,
+        parts.triggers.settle,
+        parts.triggers.check,
     ]
 
 

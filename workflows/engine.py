@@ -47,6 +47,7 @@ from schema.payloads.conversations import (
 from schema.payloads.pipelines import PipelineState
 from schema.payloads.tasks import AmendInput, AmendResult, TaskInput
 from workflows import visibility
+from workflows.trigger_engine import TemporalTriggerEngine
 
 _PROBE_SECONDS = 1.0
 _LIVE_SECONDS = 75.0
@@ -69,6 +70,7 @@ class TemporalEngine:
 
     def __init__(self, client: Client) -> None:
         self._client = client
+        self.triggers = TemporalTriggerEngine(client)
 
     async def start_conversation(self, state: ConversationState) -> None:
         """Start a conversation's run; already running is success."""

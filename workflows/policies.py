@@ -65,6 +65,11 @@ answer is asked again is for `conclave.workspaces.checkout`."""
 REMOVE_TIMEOUT = timedelta(minutes=30)
 """Removing the files of a large checkout."""
 
+FIRING_TIMEOUT = timedelta(seconds=30)
+"""One try at a trigger's action: a call to somebody else's server takes 15 s at most."""
+FIRING_EXECUTION_TIMEOUT = timedelta(days=7)
+"""A firing that waits for a worker must not keep its schedule from firing for ever."""
+
 STICKY_TIMEOUT = timedelta(seconds=1)
 """How long a workflow task waits for the worker that has the run in memory. The default of 10 s
 is most of the delay after a killed worker."""

@@ -41,6 +41,11 @@ def project_attributes(kind: str) -> Attributes:
     return Attributes([SearchAttributePair(KIND, kind)])
 
 
+def trigger_attributes() -> Attributes:
+    """Return what a trigger's firings are found by."""
+    return Attributes([SearchAttributePair(KIND, "trigger")])
+
+
 def status_attributes(
     state: ConversationState,
 ) -> list[SearchAttributeUpdate[str] | SearchAttributeUpdate[float]]:

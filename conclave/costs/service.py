@@ -144,6 +144,11 @@ class CostService:
     def _first(self, days: int) -> date:
         return self._budgets.today() - timedelta(days=days - 1)
 
+    async def percent_used(self, tx: Transaction) -> float | None:
+        """Return how much of the month's budget is spent; None where there is none."""
+        used = (await self._budget(tx)).percent_used
+        return None if used is None else float(used)
+
     async def _budget(self, tx: Transaction) -> Budget:
         today = self._budgets.today()
         month = today.replace(day=1)

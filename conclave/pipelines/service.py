@@ -79,6 +79,10 @@ class PipelineService:
             await self._record(tx, "workflow_step_added", pipeline_id, {}, described_step(step))
         return step
 
+    async def exists(self, tx: Transaction, workflow_id: int) -> bool:
+        """Whether there is such a pipeline."""
+        return await self._pipelines.get(tx, workflow_id) is not None
+
     async def delete(self, pipeline_id: int) -> None:
         """Delete a pipeline at once, cancelling its active runs. Raises `PipelineNotFound`."""
         async with self._db.transaction() as tx:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from conclave.db import Transaction
+from conclave.ports.triggers import TriggerEngine
 from schema.domain.inbox import InboxItem
 from schema.payloads.approvals import ApprovalInput
 from schema.payloads.checkout import CheckoutInput, RemovalInput
@@ -19,6 +20,11 @@ class WorkflowEngine(Protocol):
     Every call may be made twice. Raises `Unavailable` when the engine cannot be reached and
     `ExecutionClosed` when that execution is over.
     """
+
+    @property
+    def triggers(self) -> TriggerEngine:
+        """What triggers ask of it."""
+        ...
 
     async def start_conversation(self, state: ConversationState) -> None:
         """Start the run; already running is success."""

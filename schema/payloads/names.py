@@ -12,6 +12,7 @@ REMOVAL_WORKFLOW: Final = "Removal"
 TASK_WORKFLOW: Final = "Task"
 PIPELINE_WORKFLOW: Final = "Pipeline"
 TRIGGER_WORKFLOW: Final = "Trigger"
+TRIGGER_CHECK_WORKFLOW: Final = "TriggerCheck"
 
 ADVANCE_UPDATE: Final = "advance"
 WAKE_SIGNAL: Final = "wake"
@@ -31,6 +32,10 @@ CHORE_ACTIVITY: Final = "upkeep.chore"
 CLONE_ACTIVITY: Final = "git.clone"
 SETTLE_CHECKOUT_ACTIVITY: Final = "git.settle"
 REMOVE_FILES_ACTIVITY: Final = "git.remove"
+CLAIM_FIRING_ACTIVITY: Final = "triggers.claim"
+ACT_ACTIVITY: Final = "triggers.act"
+SETTLE_FIRING_ACTIVITY: Final = "triggers.settle"
+CHECK_THRESHOLDS_ACTIVITY: Final = "triggers.check"
 
 LOOK_AT_TASK_ACTIVITY: Final = "tasks.look"
 FAIL_TASK_ACTIVITY: Final = "tasks.fail"
@@ -83,3 +88,18 @@ def task_workflow_id(task_id: int, run: int) -> str:
 def pipeline_workflow_id(run_id: int) -> str:
     """Return the id of a pipeline's run: `pipeline-run-5`."""
     return f"pipeline-run-{run_id}"
+
+
+def trigger_schedule_id(trigger_id: int) -> str:
+    """Return the id of a trigger's schedule, which begins its runs' ids: `trigger-3`."""
+    return f"trigger-{trigger_id}"
+
+
+def trigger_workflow_id(trigger_id: int, firing_key: str) -> str:
+    """Return the id of a stored firing's run: `trigger-3-event-55`."""
+    return f"trigger-{trigger_id}-{firing_key}"
+
+
+def trigger_checks_id(every_seconds: int) -> str:
+    """Return the id of the schedule that looks at thresholds so often: `trigger-checks-60`."""
+    return f"trigger-checks-{every_seconds}"

@@ -22,10 +22,13 @@ from conclave.adapters.bus.postgres import DELTAS_CHANNEL
 from conclave.container import Core, build_core
 from conclave.ports.identity import Authenticator
 from conclave.settings import AuthMode, Settings
+from schema.domain.inbox import InboxItem
 from schema.payloads.approvals import ApprovalInput
 from schema.payloads.checkout import CheckoutInput, RemovalInput
 from schema.payloads.conversations import AdvanceInput, AdvanceResult, ConversationState
 from schema.payloads.pipelines import PipelineState
+from schema.payloads.tasks import TaskInput
+from tests.fakes.triggers import FakeTriggerEngine
 from tests.waiting import until
 
 
@@ -58,11 +61,24 @@ class NoEngine:
     async def start_removal(self, asked: RemovalInput) -> None:
         raise AssertionError("nothing should run")
 
+    async def start_task(self, asked: TaskInput, *, wake: bool) -> None:
+        raise AssertionError("nothing should run")
+
+    async def amend_task(self, task_id: int, run: int, item: InboxItem) -> None:
+        raise AssertionError("nothing should run")
+
+    async def cancel_task(self, task_id: int, run: int) -> None:
+        raise AssertionError("nothing should run")
+
     async def start_pipeline(self, state: PipelineState) -> None:
         raise AssertionError("nothing should run")
 
     async def wake_pipeline(self, run_id: int) -> None:
         """There is nothing to wake."""
+
+    @property
+    def triggers(self) -> FakeTriggerEngine:
+        return FakeTriggerEngine()
 
     async def is_reachable(self) -> bool:
         return True

@@ -78,6 +78,7 @@ OWN: dict[tuple[str, str], tuple[Expected, str]] = {
         )
     },
     ("DELETE", "/api/v1/security/sessions/{}"): (Expected("admin"), "platform.md, 31 and 0.4"),
+    ("POST", "/api/v1/triggers/{}/test"): (Expected("operator"), "platform.md, 31: a firing"),
     ("PATCH", "/api/v1/admin/users/{}"): (Expected("admin"), "roles and disabling of users"),
 }
 """Routes that the contract's tables do not name: who may call them, and why they are there."""

@@ -16,6 +16,7 @@ from schema.payloads.conversations import (
 )
 from schema.payloads.pipelines import PipelineState
 from schema.payloads.tasks import TaskInput
+from tests.fakes.triggers import FakeTriggerEngine
 
 
 @dataclass
@@ -35,6 +36,7 @@ class FakeEngine:
     tasks_cancelled: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
     pipelines_started: list[int] = field(default_factory=list[int])
     pipelines_woken: list[int] = field(default_factory=list[int])
+    triggers: FakeTriggerEngine = field(default_factory=FakeTriggerEngine)
     workers: int = 1
     down: bool = False
 
@@ -53,6 +55,7 @@ class FakeEngine:
         self.tasks_cancelled.clear()
         self.pipelines_started.clear()
         self.pipelines_woken.clear()
+        self.triggers.reset()
         self.workers = 1
         self.down = False
 

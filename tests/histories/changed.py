@@ -16,12 +16,14 @@ with workflow.unsafe.imports_passed_through():
     from schema.payloads.conversations import ConversationResult, ConversationState
     from schema.payloads.pipelines import PipelineResult, PipelineState
     from schema.payloads.tasks import TaskInput, TaskRunResult
+    from schema.payloads.triggers import CheckInput, CheckResult, FiringResult, TriggerInput
     from schema.payloads.upkeep import UpkeepInput, UpkeepResult
     from workflows.approval import ApprovalWorkflow
     from workflows.checkout import CheckoutWorkflow, RemovalWorkflow
     from workflows.conversation import ConversationWorkflow
     from workflows.pipeline import PipelineWorkflow
     from workflows.task import TaskWorkflow
+    from workflows.trigger import TriggerCheckWorkflow, TriggerWorkflow
     from workflows.upkeep import UpkeepWorkflow
 
 
@@ -120,6 +122,28 @@ class RestsFirst(PipelineWorkflow):
         return await super().run(state)
 
 
+@workflow.defn(name=names.TRIGGER_WORKFLOW)
+class DawdlesFirst(TriggerWorkflow):
+    """Lets a second pass before it claims the firing."""
+
+    @workflow.run
+    async def run(self, asked: TriggerInput) -> FiringResult:
+        """Wait, then fire."""
+        await workflow.sleep(1)
+        return await super().run(asked)
+
+
+@workflow.defn(name=names.TRIGGER_CHECK_WORKFLOW)
+class BlinksFirst(TriggerCheckWorkflow):
+    """Lets a second pass before it looks."""
+
+    @workflow.run
+    async def run(self, asked: CheckInput) -> CheckResult:
+        """Wait, then look."""
+        await workflow.sleep(1)
+        return await super().run(asked)
+
+
 CHANGED: tuple[type, ...] = (
     LooksTwiceFirst,
     SleepsFirst,
@@ -128,4 +152,6 @@ CHANGED: tuple[type, ...] = (
     ThinksFirst,
     AsksFirst,
     RestsFirst,
+    DawdlesFirst,
+    BlinksFirst,
 )

@@ -30,7 +30,7 @@ from tests.harness.pipelines import running_mill
 from tests.harness.runs import chain
 from tests.harness.servers import running_postgres, running_temporal
 from tests.harness.stack import Stack, running_stack
-from tests.histories import checkouts, pipelines, tasks, tools, upkeep
+from tests.histories import checkouts, pipelines, tasks, tools, triggers, upkeep
 from tests.histories.files import DIRECTORY, KEY, forget_place, recorded, store
 from tests.waiting import until
 
@@ -206,7 +206,7 @@ async def _record(stack: Stack, wanted: Wanted) -> None:
         executions = range(1, talk.execution + 1)
         ids = [names.conversation_workflow_id(talk.id, number) for number in executions]
         await _store(stack.client, scene.__name__, ids)
-    for scene in filter(wanted, upkeep.SCENES):
+    for scene in filter(wanted, [*upkeep.SCENES, *triggers.SCENES]):
         await _store(stack.client, scene.__name__, await scene(stack))
 
 
@@ -241,7 +241,9 @@ async def _run(directory: Path, wanted: Wanted) -> None:
         running_temporal(directory) as temporal,
     ):
         migrations.upgrade(postgres.url())
-        if any(map(wanted, [*SCENES, *upkeep.SCENES, *tools.SCENES, *tasks.SCENES])):
+        if any(
+            map(wanted, [*SCENES, *upkeep.SCENES, *triggers.SCENES, *tools.SCENES, *tasks.SCENES])
+        ):
             toolbox = TestTools(directory / "sent.txt")
             async with running_stack(
                 postgres.url(),

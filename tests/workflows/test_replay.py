@@ -91,6 +91,10 @@ def test_together_the_histories_hold_all_that_happens_to_workflows():
         names.LOOK_AT_RUN_ACTIVITY,
         names.START_STEPS_ACTIVITY,
         names.FINISH_RUN_ACTIVITY,
+        names.CLAIM_FIRING_ACTIVITY,
+        names.ACT_ACTIVITY,
+        names.SETTLE_FIRING_ACTIVITY,
+        names.CHECK_THRESHOLDS_ACTIVITY,
     }
     assert workflows(histories) == {
         names.CONVERSATION_WORKFLOW,
@@ -100,6 +104,8 @@ def test_together_the_histories_hold_all_that_happens_to_workflows():
         names.REMOVAL_WORKFLOW,
         names.TASK_WORKFLOW,
         names.PIPELINE_WORKFLOW,
+        names.TRIGGER_WORKFLOW,
+        names.TRIGGER_CHECK_WORKFLOW,
     }
     is_open = {history.events[-1].event_type not in CLOSED for history in histories}
     assert is_open == {True, False}

@@ -94,6 +94,7 @@ async def test_a_task_without_agent_goes_to_one_that_fits(stack: Stack) -> None:
     await agent(stack, "Without", tools=[])
     made = await task(stack, required_tools=["look"])
     waits = await until(lambda: reason(stack, made.id), what="a reason")
+    assert waits is not None
     assert waits.status is TaskStatus.PENDING
     fits = await agent(stack, "Fits", tools=["look", "keep"])
     async with stack.core.db.transaction() as tx:

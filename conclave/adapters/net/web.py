@@ -12,6 +12,7 @@ from conclave.adapters.net.guard import OutgoingGuard
 from conclave.adapters.net.redirects import MAX_REDIRECTS
 from conclave.adapters.net.transport import guarded_client
 from conclave.errors import Invalid, WebFailed
+from schema.domain.urls import UrlPurpose
 from schema.domain.web import WebAnswer, WebRequest
 
 MAX_BYTES = 2 * 1024 * 1024
@@ -61,9 +62,18 @@ _OWN = {"User-Agent": "Conclave", "Accept": "*/*", "Accept-Encoding": "gzip"}
 class GuardedWeb:
     """A `WebClient`. Each request has a client of its own: no cookie outlives it."""
 
-    def __init__(self, guard: OutgoingGuard, *, limit: int = MAX_BYTES) -> None:
+    def __init__(
+        self,
+        guard: OutgoingGuard,
+        *,
+        limit: int = MAX_BYTES,
+        purpose: UrlPurpose = UrlPurpose.WEB,
+        follow_redirects: bool = True,
+    ) -> None:
         self._guard = guard
         self._limit = limit
+        self._purpose = purpose
+        self._follow_redirects = follow_redirects
 
     async def send(self, request: WebRequest, *, timeout: float) -> WebAnswer:
         """Return the answer. Raises `UrlRefused`, `Invalid`, `WebFailed`."""
@@ -85,13 +95,13 @@ class GuardedWeb:
     ) -> WebAnswer:
         content = None if request.body is None else request.body.encode("utf-8", "replace")
         async with (
-            guarded_client(self._guard, timeout=timeout) as client,
+            guarded_client(self._guard, purpose=self._purpose, timeout=timeout) as client,
             client.stream(
                 request.method,
                 request.url,
                 headers=headers,
                 content=content,
-                follow_redirects=True,
+                follow_redirects=self._follow_redirects,
             ) as response,
         ):
             raw, is_cut = await self._read(response)

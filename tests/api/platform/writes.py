@@ -244,6 +244,21 @@ async def a_run(http: httpx.AsyncClient) -> str:
 
 
 STEP = {"name": "Pause", "step_type": "wait", "config": {"wait_seconds": 5}}
+
+
+async def a_trigger(http: httpx.AsyncClient) -> str:
+    return str((await made(http, "/api/v1/triggers", TRIGGER))["id"])
+
+
+TRIGGER = {
+    "name": "t",
+    "type": "webhook",
+    "config": {"secret": "kolibri"},
+    "action": {
+        "type": "call_webhook",
+        "config": {"url": "https://example.org", "headers": {"X": "kolibri"}},
+    },
+}
 PROJECT = {"name": "Tea", "source": "github", "source_project_id": "acme/tea"}
 AGENT = {"name": "Bob", "provider": "openai", "model": "gpt-4o-mini"}
 MEMORY = {"key": "kolibri", "value": "kolibri"}
@@ -306,6 +321,11 @@ PLATFORM: dict[tuple[str, str], tuple[Prepare, str]] = {
     ("DELETE", "/agents/{}"): (on(an_agent), "agent_deleted"),
     ("POST", "/agents/{}/start"): (on(an_agent), "agent_started"),
     ("POST", "/agents/{}/stop"): (on(an_agent), "agent_stopped"),
+    ("POST", "/triggers"): (at_once(TRIGGER), "trigger_created"),
+    ("PUT", "/triggers/{}"): (on(a_trigger, {"name": "u"}), "trigger_updated"),
+    ("DELETE", "/triggers/{}"): (on(a_trigger), "trigger_deleted"),
+    ("POST", "/triggers/{}/toggle"): (on(a_trigger), "trigger_toggled"),
+    ("POST", "/triggers/{}/test"): (on(a_trigger, {"event_data": {}}), "trigger_tested"),
     ("POST", "/auth/register"): (a_newcomer, "user_registered"),
     ("POST", "/auth/login"): (at_once({"email": ADA, "password": PASSWORD}), "login_success"),
     ("POST", "/auth/verify-mfa"): (a_half_login, "login_success"),
@@ -370,6 +390,7 @@ WRITES = (
     | {(method, f"/api/v1{path}"): w for (method, path), w in PLATFORM.items()}
 )
 UNRECORDED = {
+    ("POST", "/webhook/{}"): "stands in inbound_events; nobody has signed in",
     ("POST", "/conversations/{}/advance"): "stands in the inbox and the transcript",
     ("POST", "/settings/providers/{}/test"): "changes nothing",
     ("POST", "/codec/encode"): "changes nothing",
