@@ -10,7 +10,7 @@ from datetime import timedelta
 from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
-from conclave.errors import CircuitOpen, ConclaveError, ProviderUnavailable
+from conclave.errors import BudgetExhausted, CircuitOpen, ConclaveError, ProviderUnavailable
 from conclave.logging import get_logger
 
 _UNEXPECTED_TRIES = 8
@@ -36,6 +36,8 @@ def translated() -> Generator[None]:
             delay = min(delay, _LONGEST_CIRCUIT_WAIT) * random.uniform(1.0, _SPREAD)
         raise ApplicationError(
             error.message,
+            # Figures alone: which budget, and what was missing.
+            *([error.details] if isinstance(error, BudgetExhausted) else []),
             type=error.code,
             non_retryable=not error.retryable,
             next_retry_delay=None if delay is None else timedelta(seconds=delay),

@@ -34,6 +34,7 @@ with workflow.unsafe.imports_passed_through():
         LookAtTaskInput,
         LookAtTaskResult,
         RequeueTaskInput,
+        Shortage,
         TaskInput,
         TaskRunResult,
         TaskSettled,
@@ -112,7 +113,7 @@ class TaskWorkflow:
                 except ActivityError as error:
                     if is_cancelled_exception(error):
                         raise
-                    return await self._fail(*_reason(error))
+                    return await self._fail(*_reason(error), _shortage(error))
                 ended = _SUPERSEDED if result is None else await self._note(result)
                 if ended is not None:
                     return ended
@@ -213,7 +214,7 @@ class TaskWorkflow:
             summary="look at the record",
         )
 
-    async def _fail(self, error_type: str, reason: str) -> str:
+    async def _fail(self, error_type: str, reason: str, shortage: Shortage | None = None) -> str:
         """Tell the record; wait for the next attempt's time where there is to be one."""
         self._is_over = True
         settled = await workflow.execute_activity(
@@ -223,6 +224,7 @@ class TaskWorkflow:
                 execution=self._state.execution,
                 error_type=error_type,
                 reason=reason,
+                shortage=shortage,
             ),
             result_type=FailTaskResult,
             start_to_close_timeout=policies.RECORD_TIMEOUT,
@@ -275,3 +277,10 @@ def _reason(error: ActivityError) -> tuple[str, str]:
     if isinstance(cause, ApplicationError):
         return cause.type or "error", cause.message
     return "error", "The model call failed"
+
+
+def _shortage(error: ActivityError) -> Shortage | None:
+    """Return which budget was short, where one was."""
+    cause = error.cause
+    details = cause.details if isinstance(cause, ApplicationError) else ()
+    return Shortage.model_validate(details[0]) if details else None

@@ -53,6 +53,11 @@ def lets_take_more(values: Mapping[str, object]) -> bool:
     return bool(_MORE_WORK & values.keys()) and values.get("state", AT_WORK) == AT_WORK
 
 
+def lets_spend_more(values: Mapping[str, object]) -> bool:
+    """Whether a task of the agent that waits for budget may have it now."""
+    return bool({"daily_budget_usd", "max_tokens_per_task"} & values.keys())
+
+
 def refuse_worker(worker_id: int | None) -> None:
     """Raise `Missing` for any worker: no worker nodes are registered yet."""
     if worker_id is not None:

@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from conclave.agents.changes import (
     AT_WORK,
     column_values,
+    lets_spend_more,
     lets_take_more,
     prompt_of,
     refuse_worker,
@@ -163,6 +164,8 @@ class AgentService:
         await self._agents.update(tx, before.id, values)
         if lets_take_more(values):
             await self.work.look_for_more(tx)
+        if lets_spend_more(values):
+            await self.work.pay_for_more(tx)
         return await self._get(tx, before.id)
 
     async def _locked(

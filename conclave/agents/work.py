@@ -25,6 +25,11 @@ class Work:
         if self.tasks is not None:
             await self.tasks.release(tx, agent_id, keep_agent=keep_agent)
 
+    async def pay_for_more(self, tx: Transaction) -> None:
+        """Let tasks that wait for budget try again: an agent may spend more than before."""
+        if self.tasks is not None:
+            await self.tasks.budget_changed(tx)
+
     async def look_for_more(self, tx: Transaction) -> None:
         """Hand out tasks once this is committed: somebody may take more than before."""
         if self.tasks is not None:

@@ -13,12 +13,9 @@ from schema.domain.approvals import Approval, ApprovalRequest, ApprovalStatus, B
 
 
 class BudgetIncreases:
-    """An `ApprovalSubject` of the type `budget_increase`: `details` {task_id, to_usd}.
+    """An `ApprovalSubject` of the type `budget_increase`: `details` {task_id, to_usd}."""
 
-    Without `grants` nothing comes of a yes.
-    """
-
-    def __init__(self, grants: BudgetGrants | None = None) -> None:
+    def __init__(self, grants: BudgetGrants) -> None:
         self._grants = grants
 
     async def asked(self, tx: Transaction, wanted: ApprovalRequest) -> ApprovalRequest:
@@ -42,7 +39,7 @@ class BudgetIncreases:
 
     async def decided(self, tx: Transaction, approval: Approval) -> None:
         """Raise the budget where people agreed."""
-        if approval.status is ApprovalStatus.APPROVED and self._grants is not None:
+        if approval.status is ApprovalStatus.APPROVED:
             await self._grants.granted(tx, approval)
 
 

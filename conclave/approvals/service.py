@@ -83,6 +83,12 @@ class ApprovalService:
         await self._events.append(tx, [approval_event(approval, EventType.APPROVAL_REQUESTED)])
         return approval
 
+    async def ask(self, tx: Transaction, wanted: ApprovalRequest) -> Approval:
+        """Request an approval that has a workflow of its own, which the outbox starts."""
+        approval = await self.request(tx, wanted)
+        await self._dispatch.owe(tx, approval.id)
+        return approval
+
     async def create(self, wanted: ApprovalRequest) -> Approval:
         """Ask for something of one's own; its workflow is started by the outbox.
 
@@ -96,9 +102,8 @@ class ApprovalService:
                 wanted = await subject.asked(tx, wanted)
             await self._asking.require_subjects(tx, wanted)
             await self._asking.require_deciders(tx, wanted)
-            approval = await self.request(tx, wanted)
+            approval = await self.ask(tx, wanted)
             await self._audit.record(tx, "approval_created", "approval", approval.id)
-            await self._dispatch.owe(tx, approval.id)
         return approval
 
     async def get(self, approval_id: int, principal: Principal) -> Approval:

@@ -69,6 +69,10 @@ class ApprovalDesk(Protocol):
         """
         ...
 
+    async def ask(self, tx: Transaction, wanted: ApprovalRequest) -> Approval:
+        """The same for what nobody waits for in a workflow of its own: the approval gets one."""
+        ...
+
     async def cancel_of(
         self,
         tx: Transaction,

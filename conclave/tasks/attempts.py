@@ -76,6 +76,8 @@ class TaskAttempts:
             if error_type == TaskErrorType.BUDGET:
                 until = await self._next_period(tx)
                 drafts = await self._endings.wait_for_budget(tx, task, asked.reason, until)
+                if asked.shortage is not None:
+                    await self._endings.ask_for_budget(tx, task, asked.shortage)
                 await self._events.append(tx, drafts)
                 return FailTaskResult(then=AfterFailure.WAIT, at=until)
             if is_retryable(error_type) and task.retry_count < task.max_retries:

@@ -28,12 +28,15 @@ from conclave.tasks.rendering import (
 )
 from conclave.tasks.repository import TaskRepository
 from conclave.tasks.wakes import TaskWakes
+from schema.domain.approvals import ApprovalRequest, RiskLevel
 from schema.domain.conversations import ConversationStatus
 from schema.domain.events import EventDraft, EventType
 from schema.domain.tasks import RUNNING, DeadLetter, Task, TaskErrorType, TaskStatus
+from schema.payloads.tasks import Shortage
 
 _FIRST_DELAY_SECONDS = 5.0
 _LONGEST_DELAY_SECONDS = 300.0
+_OWN_BUDGET = "task"
 _STOPPED = "The task was stopped before this call ran."
 
 
@@ -214,6 +217,30 @@ class TaskEndings:
         )
         await self._left(tx, task)
         return [await self.updated(tx, task.id, ["status", "pending_reason"])]
+
+    async def ask_for_budget(self, tx: Transaction, task: Task, short: Shortage) -> None:
+        """Ask people to raise the task's own budget; once for each limit that it meets."""
+        if short.scope != _OWN_BUDGET or short.limit is None or self.approvals is None:
+            return
+        if await self._tasks.has_asked_for_budget(tx, task.id, short.limit):
+            return
+        missing = (short.spent or 0) + (short.needed or 0) - short.limit
+        await self.approvals.ask(
+            tx,
+            ApprovalRequest(
+                type="budget_increase",
+                action=f"Raise the budget of task {task.id}",
+                description=f"{task.title}: {short.limit} USD do not cover its next model call",
+                risk_level=RiskLevel.HIGH,
+                task_id=task.id,
+                agent_id=task.agent_id,
+                details={
+                    "task_id": task.id,
+                    "from_usd": short.limit,
+                    "to_usd": round(short.limit + max(short.limit, 2 * missing), 6),
+                },
+            ),
+        )
 
     async def give_back(
         self, tx: Transaction, task: Task, *, keep_agent: bool, reason: str

@@ -329,3 +329,12 @@ class TaskRepository:
             .returning(TaskRow.id)
         )
         return changed.scalar_one_or_none() is not None
+
+    async def has_asked_for_budget(self, tx: Transaction, task_id: int, limit: float) -> bool:
+        """Whether people were asked already to raise a task's budget from this limit."""
+        asked = select(ApprovalRow.id).where(
+            ApprovalRow.task_id == task_id,
+            ApprovalRow.type == "budget_increase",
+            ApprovalRow.details["from_usd"].as_float() == limit,
+        )
+        return await tx.conn.scalar(asked.limit(1)) is not None

@@ -69,6 +69,15 @@ class LookAtTaskResult(BaseModel):
     inbox: list[InboxItem] = Field(default_factory=list[InboxItem])
 
 
+class Shortage(BaseModel):
+    """Which budget did not cover a call, in US dollars; None where it is not about money."""
+
+    scope: str
+    limit: float | None = None
+    spent: float | None = None
+    needed: float | None = None
+
+
 class FailTaskInput(BaseModel):
     """An attempt that cannot go on; `reason` is a public sentence."""
 
@@ -76,6 +85,7 @@ class FailTaskInput(BaseModel):
     execution: int
     error_type: str
     reason: str
+    shortage: Shortage | None = None
 
 
 class AfterFailure(StrEnum):

@@ -313,3 +313,26 @@ async def test_fifty_tasks_share_one_agent(stack: Stack) -> None:
     for one in made:
         await reaches(stack, one.id, TaskStatus.COMPLETED)
     assert len(stack.model.requests) == 50
+
+
+async def test_a_task_without_budget_asks_for_it_and_goes_on(stack: Stack) -> None:
+    ada = await agent(stack)
+    made = await task(stack, agent_id=ada.id, budget_usd="0.001")
+
+    async def asked() -> list[int]:
+        found, _ = await stack.core.approvals.list(
+            ApprovalFilter(task_id=made.id), LOCAL_PRINCIPAL, 10, 0
+        )
+        return [one.id for one in found if one.type == "budget_increase"]
+
+    [approval] = await until(asked, timeout=20, what="the approval")
+    waiting = await stack.core.tasks.get(made.id)
+    assert (waiting.status, waiting.error_type) == (TaskStatus.PENDING, "budget_exhausted")
+    assert waiting.pending_reason is not None
+    assert "budget of task" in waiting.pending_reason
+    assert stack.model.requests == []
+    await stack.core.approvals.decide(approval, Decide(approve=True), LOCAL_PRINCIPAL)
+    done = await reaches(stack, made.id, TaskStatus.COMPLETED)
+    assert (done.retry_count, done.attempt) == (0, 2)
+    assert done.budget_usd is not None
+    assert done.cost_usd <= done.budget_usd
