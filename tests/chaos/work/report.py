@@ -49,10 +49,10 @@ def figures(outcome: Outcome) -> str:
         f"- workflows: {len(seen.runs)}; tasks: {len(seen.tasks)} with {len(seen.attempts)} "
         f"attempts ({', '.join(f'{number} {status}' for status, number in sorted(tasks.items()))})"
         f", dead letters: {len(seen.letters)}, approvals: {len(seen.approvals)}",
-        f"- calls of a tool that must not be repeated: {len(seen.executions)}, lines in the files: "
+        f"- calls of a tool that must not be repeated: {len(seen.executions)}; lines in the files: "
         f"{len(seen.lines)}, of them different ones: {len(set(seen.lines))}; done: "
-        f"{tools['done']}, of unknown outcome: {tools['unknown']}, denied: {tools['denied']}, cancelled: "
-        f"{tools['cancelled']}",
+        f"{tools['done']}, of unknown outcome: {tools['unknown']}, denied: {tools['denied']}, "
+        f"cancelled: {tools['cancelled']}",
         f"- model calls reserved: {len(seen.calls)}, of which cut and settled at their worst case: "
         f"{calls['unknown']}, failed: {calls['failed']}; requests the model saw: {seen.received}",
         f"- requests that clients had to send again: {outcome.retries}",
