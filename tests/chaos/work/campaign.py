@@ -20,16 +20,17 @@ from tests.chaos.kills import Kill, Kind, strike
 from tests.chaos.model import Model, running_model
 from tests.chaos.product import Product
 from tests.chaos.work.clients import Clients
-from tests.chaos.work.load import SCENARIOS, Load
+from tests.chaos.work.load import Load
 from tests.chaos.work.script import LINES
+from tests.chaos.work.snapshot import Snapshot
+from tests.chaos.work.tasks import TASKS
 from tests.chaos.work.tokens import Tokens
-from tests.chaos.work.verify import Snapshot, violations
 from tests.waiting import until
 
 MODEL_SECONDS = 1.0
-PLACES = [place for place in Failpoint if place is not Failpoint.IN_WEBHOOK_DELIVERY]
+PARTS = [TASKS]
+PLACES = list(dict.fromkeys(place for part in PARTS for place in part.places))
 """Where the load comes by."""
-_WORKFLOWS = ("Task", "Approval")
 _RESUME_SECONDS = 300.0
 _END_SECONDS = 420.0
 _HURRIED_SHARE = 0.25
@@ -101,7 +102,7 @@ async def run(plan: Plan, root: Path, tell: Callable[[str], None]) -> Outcome:
             load = Load(clients, plan.players, random.Random(plan.seed))
             scene = _Field(plan, product, model, load, tokens, dice, tell)
             async with asyncio.TaskGroup() as group:
-                group.create_task(load.run(SCENARIOS))
+                group.create_task(load.run([one for part in PARTS for one in part.scenarios]))
                 kills = await _kill_all(scene)
                 await _strike_all(scene)
                 await _until_enough(scene)
@@ -112,8 +113,9 @@ async def run(plan: Plan, root: Path, tell: Callable[[str], None]) -> Outcome:
             )
             seen = await _snapshot(scene)
             await clients.close()
+    broken = [one for part in PARTS for check in part.checks for one in check(seen)]
     seconds = time.monotonic() - began
-    return Outcome(plan, kills, tokens.counted(), seen, violations(seen), clients.retries, seconds)
+    return Outcome(plan, kills, tokens.counted(), seen, broken, clients.retries, seconds)
 
 
 async def _kill_all(scene: _Field) -> list[Kill]:
@@ -219,18 +221,14 @@ async def _until_enough(scene: _Field) -> None:
 
 async def _all_is_over(scene: _Field) -> bool:
     await scene.load.decide_all()
-    left = await scene.product.rows(
-        "SELECT id FROM tasks WHERE status NOT IN ('completed', 'failed', 'cancelled')"
-        " UNION ALL SELECT id FROM approvals WHERE status = 'pending'"
-        " UNION ALL SELECT id FROM outbox"
-    )
-    return not left
+    left = " UNION ALL ".join(["SELECT id FROM outbox", *(part.left for part in PARTS)])
+    return not await scene.product.rows(left)
 
 
 async def _snapshot(scene: _Field) -> Snapshot:
     """Read everything there is."""
     rows, model = scene.product.rows, scene.model
-    runs = await _settled_runs(scene.product, _WORKFLOWS)
+    runs = await _settled_runs(scene.product, [name for part in PARTS for name in part.workflows])
     model.look()
     shown = await scene.load.clients.ask("GET", "/agents")
     counts = {row["id"]: row for row in await rows("SELECT * FROM agents")}
@@ -262,6 +260,7 @@ async def _snapshot(scene: _Field) -> Snapshot:
         sent=model.sent,
         told=scene.load.told,
         runs=runs,
+        more={name: await rows(query) for part in PARTS for name, query in part.tables.items()},
     )
 
 

@@ -1,8 +1,7 @@
 """The work of a chaos run: clients that play one scenario after the other until told to finish.
 
 A scenario is a coroutine over `Load`: it makes its work, does to it what it does, and returns when
-the work is over. Each client draws the next one by weight. Scenarios of other kinds of work are
-added to `SCENARIOS` where they are merged.
+the work is over. Each client draws the next one by weight.
 """
 
 from __future__ import annotations
@@ -18,9 +17,10 @@ from tests.chaos.work.script import FLAKY_MODEL, Script
 from tests.waiting import until
 
 ENDS = frozenset({"completed", "failed", "cancelled"})
-_POLL_SECONDS = 0.5
+POLL_SECONDS = 0.5
 _REJECTED_SHARE = 0.2
-_LIVELY, _ASKING, _FLAKY = "Ada", "Grace", "Barbara"
+LIVELY, ASKING, FLAKY = "Ada", "Grace", "Barbara"
+"""Agents: one works without asking, one asks before each call, the provider of one fails."""
 
 
 @dataclass
@@ -37,7 +37,22 @@ class Told:
     """Tasks as they were shown once they had ended."""
     approvals: set[int] = field(default_factory=set[int])
     decided: dict[int, str] = field(default_factory=dict[int, str])
+    made: dict[str, dict[int, Json]] = field(default_factory=dict[str, dict[int, Json]])
+    """What else was made, by kind and id, as it was shown last."""
     played: Counter[str] = field(default_factory=Counter[str])
+
+    def note(self, kind: str, number: int, shown: Json) -> None:
+        """Keep what a client was shown."""
+        self.made.setdefault(kind, {})[number] = shown
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A kind of work, drawn by weight."""
+
+    name: str
+    weight: int
+    play: Callable[[Load], Awaitable[None]]
 
 
 @dataclass
@@ -60,9 +75,9 @@ class Load:
         """Work until `finish`, then until everything begun is over."""
         await self.clients.sign_up()
         for name, model, autonomy in (
-            (_LIVELY, "gpt-4o-mini", "autonomous"),
-            (_ASKING, "gpt-4o-mini", "supervised"),
-            (_FLAKY, FLAKY_MODEL, "autonomous"),
+            (LIVELY, "gpt-4o-mini", "autonomous"),
+            (ASKING, "gpt-4o-mini", "supervised"),
+            (FLAKY, FLAKY_MODEL, "autonomous"),
         ):
             config = {"tools": ["bash"], "autonomy_level": autonomy}
             made = await self.clients.ask(
@@ -108,7 +123,7 @@ class Load:
     async def _decide(self) -> None:
         while True:
             await self.decide_all()
-            await asyncio.sleep(_POLL_SECONDS)
+            await asyncio.sleep(POLL_SECONDS)
 
     async def make_task(self, script: Script, **fields: object) -> int:
         """Create a task that the model works on by the script."""
@@ -130,7 +145,7 @@ class Load:
             return shown if shown["status"] in ENDS else None
 
         shown = await until(
-            look, timeout=PATIENCE_SECONDS, every=_POLL_SECONDS, what=f"the end of task {task_id}"
+            look, timeout=PATIENCE_SECONDS, every=POLL_SECONDS, what=f"the end of task {task_id}"
         )
         assert shown is not None
         self.told.ended[task_id] = shown
@@ -144,129 +159,9 @@ class Load:
             return shown["status"] in {"in_progress", "review", *ENDS}
 
         await until(
-            look, timeout=PATIENCE_SECONDS, every=_POLL_SECONDS, what=f"work on task {task_id}"
+            look, timeout=PATIENCE_SECONDS, every=POLL_SECONDS, what=f"work on task {task_id}"
         )
 
     async def a_moment(self) -> None:
         """Let a random moment pass, so that what is done next strikes anywhere."""
         await asyncio.sleep(self.dice.uniform(0, 2))
-
-
-@dataclass(frozen=True)
-class Scenario:
-    """A kind of work, drawn by weight."""
-
-    name: str
-    weight: int
-    play: Callable[[Load], Awaitable[None]]
-
-
-async def _plain(load: Load) -> None:
-    """A task for anybody, of words alone."""
-    await load.ends(await load.make_task(Script()))
-
-
-async def _sending(load: Load) -> None:
-    """A task whose agent appends lines; half of them name the agent."""
-    script = Script(rounds=load.dice.randint(1, 2), calls=load.dice.randint(1, 2))
-    named = {"agent_id": load.agents[_LIVELY]} if load.dice.random() < 0.5 else {}
-    await load.ends(await load.make_task(script, required_tools=["bash"], **named))
-
-
-async def _asking(load: Load) -> None:
-    """A task whose calls need approvals, which the load decides."""
-    script = Script(rounds=1, calls=load.dice.randint(1, 2))
-    await load.ends(await load.make_task(script, agent_id=load.agents[_ASKING]))
-
-
-async def _flaky(load: Load) -> None:
-    """A task whose first attempt fails with the provider."""
-    await load.ends(
-        await load.make_task(
-            Script(rounds=load.dice.randint(0, 1), failing=1),
-            agent_id=load.agents[_FLAKY],
-            max_retries=2,
-        )
-    )
-
-
-async def _refused(load: Load) -> None:
-    """A task that fails for good at once, and is left a dead letter."""
-    script = Script(is_refused=True, ends="failed")
-    await load.ends(await load.make_task(script, agent_id=load.agents[_FLAKY]))
-
-
-async def _revived(load: Load) -> None:
-    """A task that fails for good after its retries, and is retried by hand."""
-    script = Script(failing=1, ends="failed")
-    task_id = await load.make_task(script, agent_id=load.agents[_FLAKY], max_retries=0)
-    await load.ends(task_id)
-    listed = await load.clients.ask("GET", "/api/v1/dead-letter?status=pending_retry&limit=100")
-    for letter in listed:
-        if letter["task_id"] == task_id:
-            path = f"/api/v1/dead-letter/{letter['id']}/retry"
-            await load.clients.try_to("POST", path, refused={409})
-    await load.ends(task_id)
-
-
-async def _cancelled(load: Load) -> None:
-    """A task that is cancelled at a random moment."""
-    task_id = await load.make_task(Script(rounds=2), agent_id=load.agents[_LIVELY])
-    await load.a_moment()
-    load.told.asked_to_cancel.add(task_id)
-    path = f"/api/v1/tasks/{task_id}/cancel"
-    status, _ = await load.clients.try_to("POST", path, refused={409})
-    if status == 200:
-        load.told.cancelled.add(task_id)
-    await load.ends(task_id)
-
-
-async def _changed(load: Load) -> None:
-    """A task that is described anew while it is worked on."""
-    task_id = await load.make_task(Script(rounds=1), required_tools=["bash"])
-    await load.begins(task_id)
-    await load.a_moment()
-    text = f"as of {load.dice.randrange(10**9)}"
-    path = f"/api/v1/tasks/{task_id}"
-    await load.clients.ask("PATCH", path, {"description": text, "priority": "high"})
-    load.told.described[task_id] = text
-    await load.ends(task_id)
-
-
-async def _moved(load: Load) -> None:
-    """A task that is given to another agent while it is worked on, or back to whoever fits."""
-    task_id = await load.make_task(Script(rounds=1), agent_id=load.agents[_LIVELY])
-    await load.begins(task_id)
-    await load.a_moment()
-    change: Json = {"agent_id": load.agents[_ASKING]}
-    if load.dice.random() < 0.5:
-        change = {"status": "pending"}
-    await load.clients.try_to("PATCH", f"/api/v1/tasks/{task_id}", change, refused={409})
-    await load.ends(task_id)
-
-
-async def _approval(load: Load) -> None:
-    """An approval that a person asked for."""
-    body = {"action": f"ask {load.dice.randrange(10**9)}", "risk_level": "low"}
-    made = await load.clients.ask("POST", "/api/v1/approvals", body)
-    load.told.approvals.add(made["id"])
-
-    async def look() -> bool:
-        shown = await load.clients.ask("GET", f"/api/v1/approvals/{made['id']}")
-        return shown["status"] != "pending"
-
-    await until(look, timeout=PATIENCE_SECONDS, every=_POLL_SECONDS, what="a decision")
-
-
-SCENARIOS: list[Scenario] = [
-    Scenario("plain", 2, _plain),
-    Scenario("sending", 5, _sending),
-    Scenario("asking", 3, _asking),
-    Scenario("flaky", 2, _flaky),
-    Scenario("refused", 1, _refused),
-    Scenario("revived", 1, _revived),
-    Scenario("cancelled", 2, _cancelled),
-    Scenario("changed", 2, _changed),
-    Scenario("moved", 2, _moved),
-    Scenario("approval", 2, _approval),
-]

@@ -9,9 +9,14 @@ import pytest
 from tests.chaos.ledger_checks import Row
 from tests.chaos.work.load import Told
 from tests.chaos.work.script import Script, line_of
-from tests.chaos.work.verify import Snapshot, violations
+from tests.chaos.work.snapshot import Snapshot
+from tests.chaos.work.tasks import TASKS
 
 PRICE = Decimal("0.000002")
+
+
+def violations(seen: Snapshot) -> list[str]:
+    return [broken for check in TASKS.checks for broken in check(seen)]
 
 
 def _task(number: int, status: str, script: Script, **fields: object) -> Row:
