@@ -221,6 +221,7 @@ async def _until_enough(scene: _Field) -> None:
 
 async def _all_is_over(scene: _Field) -> bool:
     await scene.load.decide_all()
+    await scene.load.wake_agents()
     left = " UNION ALL ".join(["SELECT id FROM outbox", *(part.left for part in PARTS)])
     return not await scene.product.rows(left)
 
@@ -230,16 +231,15 @@ async def _snapshot(scene: _Field) -> Snapshot:
     rows, model = scene.product.rows, scene.model
     runs = await _settled_runs(scene.product, [name for part in PARTS for name in part.workflows])
     model.look()
-    shown = await scene.load.clients.ask("GET", "/agents")
     counts = {row["id"]: row for row in await rows("SELECT * FROM agents")}
+    shown = [
+        await scene.load.clients.ask("GET", f"/api/v1/agents/{agent_id}") for agent_id in counts
+    ]
+    counted = ("tasks_completed", "tasks_failed")
     agents = [
-        {
-            "id": one["id"],
-            "status": one["status"],
-            "tasks_completed": counts[one["id"]]["tasks_completed"],
-            "tasks_failed": counts[one["id"]]["tasks_failed"],
-        }
-        for one in (shown if isinstance(shown, list) else shown["items"])
+        {"id": one["id"], "status": one["status"]}
+        | {name: counts[one["id"]][name] for name in counted}
+        for one in shown
     ]
     return Snapshot(
         tasks=await rows("SELECT * FROM tasks ORDER BY id"),

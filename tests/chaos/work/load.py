@@ -80,20 +80,17 @@ class Load:
             (FLAKY, FLAKY_MODEL, "autonomous"),
         ):
             config = {"tools": ["bash"], "autonomy_level": autonomy}
-            made = await self.clients.ask(
-                "POST",
-                "/agents",
-                {"name": name, "provider": "openai", "model": model, "config": config},
-            )
+            body = {"name": name, "provider": "openai", "model": model, "config": config}
+            made = await self.clients.ask("POST", "/agents", body)
             self.agents[name] = made["id"]
-        deciding = asyncio.create_task(self._decide())
+        attending = asyncio.create_task(self._attend())
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(self.players):
                     group.create_task(self._play(scenarios))
         finally:
-            deciding.cancel()
-            await asyncio.gather(deciding, return_exceptions=True)
+            attending.cancel()
+            await asyncio.gather(attending, return_exceptions=True)
 
     def finish(self) -> None:
         """Begin nothing more."""
@@ -120,9 +117,17 @@ class Load:
                 self.told.decided[one["id"]] = status
         return len(listed)
 
-    async def _decide(self) -> None:
+    async def wake_agents(self) -> None:
+        """Start agents again that rest because too many of their tasks failed in a row."""
+        for agent_id in self.agents.values():
+            shown = await self.clients.ask("GET", f"/api/v1/agents/{agent_id}")
+            if shown["status"] == "error":
+                await self.clients.ask("POST", f"/api/v1/agents/{agent_id}/start")
+
+    async def _attend(self) -> None:
         while True:
             await self.decide_all()
+            await self.wake_agents()
             await asyncio.sleep(POLL_SECONDS)
 
     async def make_task(self, script: Script, **fields: object) -> int:

@@ -182,13 +182,12 @@ def _agents(seen: Snapshot) -> Iterator[str]:
     """Nobody works any more, and agents count each end once."""
     ends = Counter((row["agent_id"], row["status"]) for row in seen.tasks)
     failures = Counter(row["agent_id"] for row in seen.letters)
-    is_counted = any(row["tasks_completed"] or row["tasks_failed"] for row in seen.agents)
     for row in seen.agents:
         if row["status"] != "idle":
             yield f"agent {row['id']} is {row['status']}"
-        if is_counted and row["tasks_completed"] != ends[row["id"], "completed"]:
+        if row["tasks_completed"] != ends[row["id"], "completed"]:
             yield f"agent {row['id']} counts {row['tasks_completed']} completed tasks"
-        if is_counted and row["tasks_failed"] != failures[row["id"]]:
+        if row["tasks_failed"] != failures[row["id"]]:
             yield f"agent {row['id']} counts {row['tasks_failed']} failed tasks"
 
 
