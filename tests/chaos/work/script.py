@@ -63,7 +63,8 @@ def follow(received: Received, delay: float) -> Behaviour:
     if script.is_refused:
         return Failure(400, "this task is refused")
     if 1 + said.count(_ANOTHER) <= script.failing:
-        return Failure(503, "overloaded", delay=delay / 4)
+        # One that opens no circuit: the other tasks are not to wait for this one's provider.
+        return Failure(429, "too many requests", delay=delay / 4)
     rounds = sum(bool(message.get("tool_calls")) for message in messages)
     if rounds >= script.rounds or not received.body.get("tools"):
         return Reply(text=f"All is done. #{received.n}", delay=delay)
