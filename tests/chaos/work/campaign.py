@@ -101,6 +101,10 @@ async def run(plan: Plan, root: Path, tell: Callable[[str], None]) -> Outcome:
             clients = Clients(product)
             load = Load(clients, plan.players, random.Random(plan.seed))
             scene = _Field(plan, product, model, load, tokens, dice, tell)
+            await load.prepare()
+            for part in PARTS:
+                if part.prepare is not None:
+                    await part.prepare(load)
             async with asyncio.TaskGroup() as group:
                 group.create_task(load.run([one for part in PARTS for one in part.scenarios]))
                 kills = await _kill_all(scene)

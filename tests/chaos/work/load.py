@@ -71,8 +71,8 @@ class Load:
         """Requests that wait for their answer at this moment."""
         return self.clients.open_requests
 
-    async def run(self, scenarios: Sequence[Scenario]) -> None:
-        """Work until `finish`, then until everything begun is over."""
+    async def prepare(self) -> None:
+        """Sign up, and make the agents."""
         await self.clients.sign_up()
         for name, model, autonomy in (
             (LIVELY, "gpt-4o-mini", "autonomous"),
@@ -83,6 +83,9 @@ class Load:
             body = {"name": name, "provider": "openai", "model": model, "config": config}
             made = await self.clients.ask("POST", "/agents", body)
             self.agents[name] = made["id"]
+
+    async def run(self, scenarios: Sequence[Scenario]) -> None:
+        """Work until `finish`, then until everything begun is over."""
         attending = asyncio.create_task(self._attend())
         try:
             async with asyncio.TaskGroup() as group:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from conclave.failpoints import Failpoint
-from tests.chaos.work.load import Scenario
+from tests.chaos.work.load import Load, Scenario
 from tests.chaos.work.snapshot import Snapshot
 
 Check = Callable[[Snapshot], Iterator[str]]
@@ -26,3 +26,5 @@ class Part:
     tables: Mapping[str, str] = field(default_factory=dict[str, str])
     """Queries, by the name that their rows have in `Snapshot.more`."""
     checks: tuple[Check, ...] = ()
+    prepare: Callable[[Load], Awaitable[None]] | None = None
+    """Done once there are agents, before anything else."""

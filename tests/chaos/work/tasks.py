@@ -95,6 +95,18 @@ async def _moved(load: Load) -> None:
     await load.ends(task_id)
 
 
+async def _stopped(load: Load) -> None:
+    """An agent that is stopped for a moment: whatever it works on begins again."""
+    task_id = await load.make_task(Script(rounds=2), agent_id=load.agents[LIVELY])
+    await load.begins(task_id)
+    await load.a_moment()
+    path = f"/api/v1/agents/{load.agents[LIVELY]}"
+    await load.clients.ask("POST", f"{path}/stop")
+    await load.a_moment()
+    await load.clients.ask("POST", f"{path}/start")
+    await load.ends(task_id)
+
+
 async def _approval(load: Load) -> None:
     """An approval that a person asked for."""
     body = {"action": f"ask {load.dice.randrange(10**9)}", "risk_level": "low"}
@@ -118,6 +130,7 @@ _SCENARIOS = (
     Scenario("cancelled", 2, _cancelled),
     Scenario("changed", 2, _changed),
     Scenario("moved", 2, _moved),
+    Scenario("stopped", 1, _stopped),
     Scenario("approval", 2, _approval),
 )
 

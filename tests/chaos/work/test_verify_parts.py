@@ -1,10 +1,13 @@
-"""The checks of pipelines and triggers find what they are for."""
+"""The checks of pipelines, triggers and budgets find what they are for."""
 
 from collections.abc import Callable
+from datetime import UTC, date, datetime
+from decimal import Decimal
 
 import pytest
 
 from tests.chaos.ledger_checks import Row
+from tests.chaos.work.budgets import BUDGETS
 from tests.chaos.work.load import Told
 from tests.chaos.work.pipelines import PIPELINES
 from tests.chaos.work.snapshot import Snapshot
@@ -78,14 +81,34 @@ def _triggers() -> Snapshot:
     return seen
 
 
+def _budgets() -> Snapshot:
+    """Two calls of an agent on two days of a month, and one of the month before."""
+    counter: Row = {"reserved_usd": Decimal(0)}
+    seen = _empty(
+        budget_counters=[
+            counter
+            | {"scope": "platform", "owner_id": 0, "since": date(2026, 2, 1), "spent_usd": 3},
+            counter | {"scope": "agent", "owner_id": 7, "since": date(2026, 2, 2), "spent_usd": 2},
+        ]
+    )
+    moments = [(1, (2026, 2, 1)), (2, (2026, 2, 2)), (4, (2026, 1, 31))]
+    seen.calls += [
+        {"agent_id": 7, "cost_usd": Decimal(cost), "created_at": datetime(*day, 23, tzinfo=UTC)}
+        for cost, day in moments
+    ]
+    return seen
+
+
 def _broken(seen: Snapshot) -> list[str]:
-    part = PIPELINES if "pipeline_runs" in seen.more else TRIGGERS
+    tables = {"pipeline_runs": PIPELINES, "trigger_runs": TRIGGERS, "budget_counters": BUDGETS}
+    [part] = [part for table, part in tables.items() if table in seen.more]
     return [broken for check in part.checks for broken in check(seen)]
 
 
 def test_sound_records_pass():
     assert _broken(_pipelines()) == []
     assert _broken(_triggers()) == []
+    assert _broken(_budgets()) == []
 
 
 def _run(seen: Snapshot, number: int = 0) -> Row:
@@ -125,6 +148,12 @@ OF_TRIGGERS: dict[str, Callable[[Snapshot], object]] = {
     "fired 1 of 2 times": lambda seen: seen.events.append(seen.events[2]),
 }
 
+OF_BUDGETS: dict[str, Callable[[Snapshot], object]] = {
+    "counts 3, its calls cost 5": lambda seen: seen.calls[0].update(cost_usd=Decimal(3)),
+    "since 2026-02-02 counts 2": lambda seen: seen.calls[1].update(agent_id=8),
+    "reserved": lambda seen: seen.more["budget_counters"][1].update(reserved_usd=Decimal(1)),
+}
+
 
 @pytest.mark.parametrize("finding", OF_PIPELINES)
 def test_each_breakage_of_pipelines_is_found(finding: str):
@@ -137,4 +166,11 @@ def test_each_breakage_of_pipelines_is_found(finding: str):
 def test_each_breakage_of_triggers_is_found(finding: str):
     seen = _triggers()
     OF_TRIGGERS[finding](seen)
+    assert any(finding in broken for broken in _broken(seen))
+
+
+@pytest.mark.parametrize("finding", OF_BUDGETS)
+def test_each_breakage_of_budgets_is_found(finding: str):
+    seen = _budgets()
+    OF_BUDGETS[finding](seen)
     assert any(finding in broken for broken in _broken(seen))
