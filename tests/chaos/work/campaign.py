@@ -21,6 +21,7 @@ from tests.chaos.model import Model, running_model
 from tests.chaos.product import Product
 from tests.chaos.work.clients import Clients
 from tests.chaos.work.load import Load
+from tests.chaos.work.pipelines import PIPELINES
 from tests.chaos.work.script import LINES
 from tests.chaos.work.snapshot import Snapshot
 from tests.chaos.work.tasks import TASKS
@@ -28,7 +29,7 @@ from tests.chaos.work.tokens import Tokens
 from tests.waiting import until
 
 MODEL_SECONDS = 1.0
-PARTS = [TASKS]
+PARTS = [TASKS, PIPELINES]
 PLACES = list(dict.fromkeys(place for part in PARTS for place in part.places))
 """Where the load comes by."""
 _RESUME_SECONDS = 300.0
