@@ -33,6 +33,7 @@ def _task(number: int, status: str, script: Script, **fields: object) -> Row:
         "next_attempt_at": None,
         "completed_at": "then",
         "workflow_run": 1,
+        "workflow_run_id": None,
         "result": None,
         "error": None,
         "pending_reason": None,

@@ -23,12 +23,18 @@ _SOUND_RUNS = frozenset({"COMPLETED", "CONTINUED_AS_NEW"})
 def _tasks(seen: Snapshot) -> Iterator[str]:
     """Every task has ended as its script says, holds no slot, and waits for nothing."""
     retried = {row["task_id"] for row in seen.letters if row["status"] == "retried"}
+    cancelled_runs = {
+        run["id"] for run in seen.more.get("pipeline_runs", []) if run["status"] == "cancelled"
+    }
     for row in seen.tasks:
         name, status = f"task {row['id']}", row["status"]
         wanted = script_in(row["instructions"] or "").ends
         if row["id"] in retried:
             wanted = "completed"
-        is_cancelled = row["id"] in seen.told.asked_to_cancel and status == "cancelled"
+        may_be_cancelled = (
+            row["id"] in seen.told.asked_to_cancel or row["workflow_run_id"] in cancelled_runs
+        )
+        is_cancelled = may_be_cancelled and status == "cancelled"
         if status != wanted and not is_cancelled:
             yield f"{name} is {status} ({row['error'] or row['pending_reason']}), not {wanted}"
         if row["is_started"] or row["stop_run"] is not None or row["next_attempt_at"] is not None:
