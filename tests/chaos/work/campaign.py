@@ -19,6 +19,7 @@ from conclave.failpoints import Failpoint
 from tests.chaos.kills import Kill, Kind, strike
 from tests.chaos.model import Model, running_model
 from tests.chaos.product import Product
+from tests.chaos.work.budgets import BUDGETS
 from tests.chaos.work.clients import Clients
 from tests.chaos.work.load import Load
 from tests.chaos.work.pipelines import PIPELINES
@@ -29,7 +30,7 @@ from tests.chaos.work.tokens import Tokens
 from tests.waiting import until
 
 MODEL_SECONDS = 1.0
-PARTS = [TASKS, PIPELINES]
+PARTS = [TASKS, PIPELINES, BUDGETS]
 PLACES = list(dict.fromkeys(place for part in PARTS for place in part.places))
 """Where the load comes by."""
 _RESUME_SECONDS = 300.0
