@@ -278,6 +278,7 @@ async def build_core(
     talks.agents.work.tasks = workforce.tasks
     deeds.approvals.tasks = workforce.tasks
     deeds.approvals.notifier = workforce.notifications
+    deeds.approvals.subjects[BUDGET_INCREASE] = BudgetIncreases(workforce.budgets)
     workforce.endings.approvals = deeds.approvals
     stack.push_async_callback(workforce.breakers.close)
     return Core(ground, models, talks, deeds, rules, workforce, stack)
@@ -365,7 +366,7 @@ def _build_deeds(ground: Ground, toolbox: Toolbox | None, git_protocols: Collect
     approvals = ApprovalService(db, events, audit, approval_dispatch, ground.security)
     handoffs = Handoffs()
     tools = ToolService(db, events, box, permissions, handoffs)
-    approvals.subjects = {TOOL_CALL: tools, BUDGET_INCREASE: BudgetIncreases()}
+    approvals.subjects = {TOOL_CALL: tools}
     return _Deeds(
         project_dispatch=project_dispatch,
         projects=projects,

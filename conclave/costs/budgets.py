@@ -17,6 +17,7 @@ from conclave.errors import Unavailable
 from conclave.events import EventLog
 from conclave.ports.notifications import Notifier
 from conclave.ports.tasks import TaskDesk
+from schema.domain.approvals import Approval, BudgetIncrease
 from schema.domain.costs import BudgetScope, ModelPrice, Reservation
 from schema.domain.events import EventDraft, EventType
 from schema.domain.notifications import Severity
@@ -181,6 +182,11 @@ class BudgetService:
         """Let a task cost `to_usd` in all, where it may cost less now."""
         if await self._counters.raise_task_budget(tx, task_id, to_usd):
             await self.changed(tx)
+
+    async def granted(self, tx: Transaction, approval: Approval) -> None:
+        """Raise a task's budget to what people approved (`ports.approvals.BudgetGrants`)."""
+        approved = BudgetIncrease.of(approval)
+        await self.raise_task_budget(tx, approved.task_id, approved.to_usd)
 
     async def grant(self, tx: Transaction, task_id: int, extra_usd: Decimal) -> None:
         """Let a task cost that much more than it may, or has cost where that is more."""
