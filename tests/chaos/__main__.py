@@ -1,7 +1,8 @@
 """The long form: `python -m tests.chaos --kills 10 --tool-kills 200`; writes docs/reliability.md.
 
 First everything is killed under conversations, then workers under tool calls, then everything
-under tasks and approvals, where processes also die at named places; 0 leaves one out.
+under tasks, pipelines, triggers and approvals, where processes also die at named places; 0 leaves
+one out.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from tests.chaos.work import campaign as work_campaign
 from tests.chaos.work import report as work_report
 
 _WORKFLOWS = 300
-"""At least, in a run over tasks and approvals."""
+"""At least, in a run over all kinds of work."""
 _PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
 
 

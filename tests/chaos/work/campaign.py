@@ -1,5 +1,5 @@
-"""A chaos run over tasks and approvals: one product, one load, kills and places to die, then all
-that is stored is checked."""
+"""A chaos run over all kinds of work: one product, one load, kills and places to die, then all that
+is stored is checked."""
 
 from __future__ import annotations
 
@@ -27,10 +27,11 @@ from tests.chaos.work.script import LINES
 from tests.chaos.work.snapshot import Snapshot
 from tests.chaos.work.tasks import TASKS
 from tests.chaos.work.tokens import Tokens
+from tests.chaos.work.triggers import TRIGGERS
 from tests.waiting import until
 
 MODEL_SECONDS = 1.0
-PARTS = [TASKS, PIPELINES, BUDGETS]
+PARTS = [TASKS, PIPELINES, TRIGGERS, BUDGETS]
 PLACES = list(dict.fromkeys(place for part in PARTS for place in part.places))
 """Where the load comes by."""
 _RESUME_SECONDS = 300.0

@@ -1,4 +1,4 @@
-"""The figures of a chaos run over tasks and approvals, as Markdown."""
+"""The figures of a chaos run over all kinds of work, as Markdown."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ def figures(outcome: Outcome) -> str:
         f"{len(outcome.broken)} of what must hold, the first: {outcome.broken[0]}"
         if outcome.broken
         else "nothing (no task lost or ended twice, no line sent twice, no slot held, every dead "
-        "letter there once, costs equal to the ledger, no stuck workflow)"
+        "letter there once, every step and firing once, costs and budgets equal to the ledger, no "
+        "stuck workflow)"
     )
     lines = [
         f"Run of {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, seed {plan.seed}, "
@@ -48,7 +49,9 @@ def figures(outcome: Outcome) -> str:
         "",
         f"- workflows: {len(seen.runs)}; tasks: {len(seen.tasks)} with {len(seen.attempts)} "
         f"attempts ({', '.join(f'{number} {status}' for status, number in sorted(tasks.items()))})"
-        f", dead letters: {len(seen.letters)}, approvals: {len(seen.approvals)}",
+        f", dead letters: {len(seen.letters)}, approvals: {len(seen.approvals)}, runs of "
+        f"pipelines: {len(seen.more['pipeline_runs'])}, firings of triggers: "
+        f"{len(seen.more['trigger_runs'])}, deliveries: {len(seen.more['inbound_events'])}",
         f"- calls of a tool that must not be repeated: {len(seen.executions)}; lines in the files: "
         f"{len(seen.lines)}, of them different ones: {len(set(seen.lines))}; done: "
         f"{tools['done']}, of unknown outcome: {tools['unknown']}, denied: {tools['denied']}, "

@@ -1,4 +1,4 @@
-"""The short form of the chaos run over tasks and approvals; the long one is `make chaos`."""
+"""The short form of the chaos run over all kinds of work; the long one is `make chaos`."""
 
 import random
 from collections.abc import Iterator
