@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from temporalio.client import Client
 
+from conclave import failpoints
 from conclave.adapters.bus.postgres import PostgresBus
 from conclave.adapters.bus.probe import RedisProbe
 from conclave.adapters.bus.watchers import StreamWatchers
@@ -241,6 +242,7 @@ async def build_core(
 
     A guard of another kind, and other transports for git, are for tests.
     """
+    failpoints.arm(settings.conclave_failpoints)
     stack = AsyncExitStack()
     keys = keyring(settings)
     db = Database.connect(settings.sqlalchemy_url, pool_size=settings.database_pool_size)

@@ -7,7 +7,7 @@ from enum import StrEnum
 from functools import lru_cache
 from pathlib import Path
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from conclave.networks import parse_networks
@@ -88,6 +88,8 @@ class Settings(BaseSettings):
     worker_max_cached_workflows: int = Field(default=200, ge=0)
     worker_max_activities: int = Field(default=100, ge=1)
     worker_max_tools: int = Field(default=20, ge=1)
+    conclave_failpoints: Path | None = None
+    """For tests alone: a directory of tokens that kill processes (`conclave.failpoints`)."""
 
     @field_validator(
         "rate_limit_strict", "rate_limit_standard", "rate_limit_relaxed", "rate_limit_bulk"
@@ -113,6 +115,15 @@ class Settings(BaseSettings):
         if value and not value.startswith(("file:///", "file://localhost/", "s3://")):
             raise ValueError("must start with file:/// or s3://")
         return value or None
+
+    @field_validator("conclave_failpoints")
+    @classmethod
+    def _is_for_tests(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        if value is not None and info.data.get("auth_mode") is not AuthMode.LOCAL:
+            raise ValueError("kills processes, for tests: refused under AUTH_MODE=required")
+        if value is not None and not value.is_dir():
+            raise ValueError("must name a directory")
+        return value
 
     @field_validator("http_tool_secrets")
     @classmethod

@@ -12,6 +12,7 @@ from conclave.approvals.repository import ApprovalRepository
 from conclave.db import Database, Transaction
 from conclave.errands import Errands
 from conclave.errors import ExecutionClosed, Unavailable
+from conclave.failpoints import Failpoint, reach
 from conclave.logging import get_logger
 from conclave.mailbox import Mailbox
 from conclave.ports.engine import WorkflowEngine
@@ -56,6 +57,7 @@ class ApprovalDispatch:
             if approval.status is not ApprovalStatus.PENDING:
                 await self._engine.wake_approval(approval_id)
             elif approval.tool_execution_id is None:
+                reach(Failpoint.BEFORE_START, "approval", approval_id)
                 await self._engine.start_approval(
                     ApprovalInput(
                         approval_id=approval_id,

@@ -20,6 +20,7 @@ from conclave.conversations.repository import (
 from conclave.db import Database, Transaction
 from conclave.errands import Errands
 from conclave.errors import ExecutionClosed, Unavailable
+from conclave.failpoints import Failpoint, reach
 from conclave.logging import get_logger
 from conclave.mailbox import Mailbox
 from conclave.ports.engine import WorkflowEngine
@@ -60,6 +61,7 @@ class ConversationDispatch:
         """Start the run of a new conversation and strike what is owed; never raises."""
         stored = created.conversation
         labels = {agent.id: _label(agent) for agent in created.agents}
+        reach(Failpoint.BEFORE_START, "conversation", stored.id)
         try:
             await self._engine.start_conversation(_state_of(stored, labels, [], created.mentions))
         except (Unavailable, ExecutionClosed) as error:
@@ -114,6 +116,8 @@ class ConversationDispatch:
         """Wake the run if there is one to wake; False where another one must be tried."""
         if not (stored.started or has_work):
             return True
+        if not stored.started:
+            reach(Failpoint.BEFORE_START, "conversation", stored.id)
         try:
             await self._engine.wake_conversation(state)
         except ExecutionClosed:
@@ -125,6 +129,8 @@ class ConversationDispatch:
     async def advance(self, stored: StoredConversation, item: InboxItem) -> AdvanceResult | None:
         """Hand over a request and wait for its turn; None where the record has to tell."""
         message = AdvanceInput(item=item)
+        if not stored.started:
+            reach(Failpoint.BEFORE_START, "conversation", stored.id)
         try:
             for _ in range(_EXECUTIONS_TRIED):
                 state = await self._address(stored)

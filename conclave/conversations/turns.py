@@ -27,6 +27,7 @@ from conclave.conversations.turn_repository import Opening, Passage, TurnReposit
 from conclave.db import Database, Transaction
 from conclave.errors import CircuitOpen, ConclaveError, ProviderExhausted
 from conclave.events import EventLog
+from conclave.failpoints import Failpoint, reach
 from conclave.mailbox import Mailbox
 from conclave.ports.breakers import Breakers, Permit
 from conclave.ports.costs import Budgets
@@ -121,6 +122,7 @@ class TurnService:
             await self._compactor.run(prepared)
             status = prepared.context.opening.status
             return CompleteResult(outcome=CallOutcome.COMPACTED, turn=call.turn, status=status)
+        reach(Failpoint.BEFORE_PROVIDER_CALL, "conversation", call.conversation_id)
         try:
             async with self._breakers.watched(prepared.permit, verdict_of):
                 reply = await self._gateway.complete(
@@ -131,7 +133,10 @@ class TurnService:
         except asyncio.CancelledError:
             await asyncio.shield(self._close(prepared, "cancelled", was_billed=True))
             raise
-        return await self._commit(prepared, prepared.reserved.priced(reply))
+        reach(Failpoint.BEFORE_COMMIT, "conversation", call.conversation_id)
+        result = await self._commit(prepared, prepared.reserved.priced(reply))
+        reach(Failpoint.AFTER_COMMIT, "conversation", call.conversation_id)
+        return result
 
     async def _begin(
         self, call: CompleteInput, attempt: int

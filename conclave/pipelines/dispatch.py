@@ -9,6 +9,7 @@ from __future__ import annotations
 from conclave.db import Database, Transaction
 from conclave.errands import Errands
 from conclave.errors import ExecutionClosed, Unavailable
+from conclave.failpoints import Failpoint, reach
 from conclave.logging import get_logger
 from conclave.mailbox import Mailbox
 from conclave.pipelines.errors import RunNotFound
@@ -53,6 +54,7 @@ class RunDispatch:
             raise RunNotFound(run_id)
         try:
             if run.status is RunStatus.QUEUED:
+                reach(Failpoint.BEFORE_START, "pipeline run", run.id)
                 await self._engine.start_pipeline(
                     PipelineState(run_id=run.id, pipeline_id=run.pipeline_id)
                 )

@@ -119,7 +119,7 @@ def child_environment(
     """Return what the API and the workers see.
 
     `--env` wins over everything, the stack's own addresses over what was inherited, and what was
-    inherited over the secrets.
+    inherited over the secrets. Raises `StartFailed` where that must not run.
     """
     environment = {**secrets, **inherited}
     root = str(Path(conclave.__path__[0]).parent)
@@ -141,6 +141,10 @@ def child_environment(
         environment["CONCLAVE_SECRETS_FILE"] = str(Layout(options.data_dir).secrets)
     host = environment.get("API_HOST", "127.0.0.1")
     environment.setdefault("AUTH_MODE", "local" if is_loopback(host) else "required")
+    if environment.get("CONCLAVE_FAILPOINTS") and environment["AUTH_MODE"] != "local":
+        raise StartFailed(
+            "CONCLAVE_FAILPOINTS kills processes, for tests: it is refused under AUTH_MODE=required"
+        )
     return environment
 
 

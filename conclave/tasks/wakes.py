@@ -14,6 +14,7 @@ from typing import cast
 from conclave.db import Database, Transaction
 from conclave.errands import Errands
 from conclave.errors import ConclaveError, Conflict, ExecutionClosed, Unavailable
+from conclave.failpoints import Failpoint, reach
 from conclave.logging import get_logger
 from conclave.mailbox import Mailbox
 from conclave.ports.engine import WorkflowEngine
@@ -89,6 +90,7 @@ class TaskWakes:
 
         async def start(asked: TaskInput) -> None:
             async with gate:
+                reach(Failpoint.BEFORE_START, "task", asked.task_id)
                 with suppress(ExecutionClosed):
                     await self._engine.start_task(asked, wake=False)
 
@@ -165,6 +167,8 @@ class TaskWakes:
         if not (is_new or task.status in RUNNING or task.status is TaskStatus.PENDING):
             return
         asked = await self.input_of(task)
+        if is_new:
+            reach(Failpoint.BEFORE_START, "task", task.id)
         with suppress(ExecutionClosed):  # that run is over: what it left is in the record
             await self._engine.start_task(asked, wake=not is_new)
 

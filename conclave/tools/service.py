@@ -17,6 +17,7 @@ from pydantic import JsonValue
 from conclave.db import Database, Transaction
 from conclave.errors import ConclaveError, Invalid
 from conclave.events import EventLog
+from conclave.failpoints import Failpoint, reach
 from conclave.ports.tools import Toolbox
 from conclave.tools import policy
 from conclave.tools.arguments import BadArguments, check
@@ -143,10 +144,12 @@ class ToolService:
         )
         try:
             async with asyncio.timeout(timeout):
-                return await self._toolbox.run(tool, line.arguments, place)
+                outcome = await self._toolbox.run(tool, line.arguments, place)
         except TimeoutError:
             message = f"The tool did not end within {timeout} s."
             return ToolOutcome(content=message, is_error=True)
+        reach(Failpoint.IN_TOOL, "conversation", line.conversation_id, "call", line.id)
+        return outcome
 
     async def _begin(self, execution_id: int) -> _Started | ExecuteResult:
         """Note that a call runs, or say how it ended; looks again where others were quicker."""

@@ -16,6 +16,7 @@ from typing import Final
 from conclave.db import Database, Transaction
 from conclave.errands import Errands
 from conclave.errors import ConclaveError, ExecutionClosed
+from conclave.failpoints import Failpoint, reach
 from conclave.logging import get_logger
 from conclave.mailbox import Mailbox
 from conclave.ports.triggers import TriggerEngine
@@ -109,6 +110,7 @@ class TriggerDispatch:
             owed = await self._mailbox.owed(tx, FIRING_TARGET, run_id)
         if run is not None and run.status not in ENDS:
             asked = TriggerInput(trigger_id=run.trigger_id, run_id=run_id)
+            reach(Failpoint.BEFORE_START, "firing", run_id)
             with suppress(ExecutionClosed):  # it has ended, which the record is about to say
                 await self._engine.start_firing(asked, run.firing_key)
         if owed:

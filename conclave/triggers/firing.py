@@ -14,6 +14,7 @@ from pydantic import JsonValue
 from conclave.db import Database, Transaction
 from conclave.errors import ConclaveError
 from conclave.events import EventLog
+from conclave.failpoints import Failpoint, reach
 from conclave.triggers import cron
 from conclave.triggers.actions import Actions, Done
 from conclave.triggers.calls import WebhookCaller
@@ -133,6 +134,7 @@ class FiringService:
             sealed = await self._triggers.sealed(tx, trigger.id)
             await self._runs.note_sending(tx, run.id)
         done = await self._caller.call(trigger, run, sealed.action_secrets)
+        reach(Failpoint.IN_WEBHOOK_DELIVERY, "firing", run.id)
         async with self._db.transaction() as tx:
             await self._finish(tx, trigger.id, run.id, done)
             return await self._as_it_ended(tx, run.id)

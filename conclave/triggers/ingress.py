@@ -19,6 +19,7 @@ from pydantic import JsonValue
 from conclave.crypto import UndecipherableSecret
 from conclave.db import Database
 from conclave.errors import EncryptionKeyMissing, SecretNotUsable
+from conclave.failpoints import Failpoint, reach
 from conclave.ports.secrets import SecretReferences
 from conclave.triggers.commands import NewFiring
 from conclave.triggers.dispatch import TriggerDispatch
@@ -127,6 +128,7 @@ class Ingress:
                 run_id = await self._runs.insert(tx, firing)
                 assert run_id is not None
                 await self._dispatch.owe_firings(tx, [run_id])
+        reach(Failpoint.IN_WEBHOOK_DELIVERY, "delivery", event_id)
         return Received(event_id=event_id, is_new=is_new)
 
     async def _trigger(self, slug: str, found: Trigger | None) -> Trigger:

@@ -7,10 +7,10 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Protocol
 
 import psutil
 
-from tests.chaos.load import Load
 from tests.chaos.model import Model
 from tests.chaos.product import Product, kill
 
@@ -27,6 +27,15 @@ class Kind(StrEnum):
     TEMPORAL = "the Temporal server"
     CHILDREN = "all of these at once"
     SUPERVISOR = "the supervisor"
+
+
+class Clients(Protocol):
+    """A load, as far as kills look at it."""
+
+    @property
+    def open_requests(self) -> int:
+        """Requests that wait for their answer at this moment."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -53,7 +62,7 @@ async def strike(
     kind: Kind,
     product: Product,
     model: Model,
-    load: Load,
+    load: Clients,
     dice: random.Random,
     *,
     hurried: bool,

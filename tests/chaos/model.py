@@ -70,11 +70,13 @@ class Model:
 
 
 @contextmanager
-def running_model(directory: Path, *, delay: float) -> Generator[Model]:
+def running_model(
+    directory: Path, *, delay: float, program: str = "tests.fakes.model_server"
+) -> Generator[Model]:
     """Run the model server until the block ends; `delay` is in seconds."""
     log = directory / "model.jsonl"
     log.touch()
-    command = [sys.executable, "-m", "tests.fakes.model_server"]
+    command = [sys.executable, "-m", program]
     complaints = (directory / "model.err").open("wb")  # of callers that were killed
     process = subprocess.Popen(
         bound_to_us(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
@@ -23,7 +24,14 @@ _START_SECONDS = 240.0
 class Product:
     """The stack under test: its processes, its addresses, its database."""
 
-    def __init__(self, root: Path, *, model_url: str, workers: int) -> None:
+    def __init__(
+        self,
+        root: Path,
+        *,
+        model_url: str,
+        workers: int,
+        extra: Mapping[str, str] | None = None,
+    ) -> None:
         self.root = root
         self.data_dir = root / "data"
         self.workers = [f"worker-{number}" for number in range(1, workers + 1)]
@@ -35,6 +43,7 @@ class Product:
             "OPENAI_BASE_URL": model_url,
             "OPENAI_API_KEY": "sk-chaos-key-123456",
             "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+            **(extra or {}),
         }
         self._command = [
             *("-m", "conclave.cli", "up", "--auto-ports"),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.chaos.campaign import MODEL_SECONDS, Outcome
 from tests.chaos.kills import Kill, Kind
-from tests.chaos.verify import Row
+from tests.chaos.ledger_checks import Row
 
 MARK = "figures"
 

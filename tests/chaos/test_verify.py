@@ -6,8 +6,9 @@ from decimal import Decimal
 
 import pytest
 
+from tests.chaos.ledger_checks import Row
 from tests.chaos.load import Answer
-from tests.chaos.verify import Row, Snapshot, violations
+from tests.chaos.verify import Snapshot, violations
 
 PRICE = Decimal("0.000002")
 

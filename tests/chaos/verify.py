@@ -5,20 +5,14 @@ Each returns sentences about what is broken; none: it holds.
 
 from __future__ import annotations
 
-import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from decimal import Decimal
-from typing import Any
 
+from tests.chaos.ledger_checks import Row, by_conversation, gaps, provider, replies, usage
 from tests.chaos.load import Answer
 from tests.chaos.model import Model
 from tests.chaos.product import Product
-
-Row = dict[str, Any]
-_CALL_NUMBER = re.compile(r"#(\d+)$")
-"""The model ends each reply with the number of its request."""
 
 
 @dataclass
@@ -64,20 +58,14 @@ async def snapshot(
 
 def violations(seen: Snapshot) -> list[str]:
     """Return all that is broken."""
-    checks = (_turns, _requests, _answers, _events, _usage, _calls, _provider, _workflows)
+    own = (_turns, _requests, _answers, _events, _workflows)
+    checks = (*own, gaps, usage, replies, provider)
     return [broken for check in checks for broken in check(seen)]
-
-
-def _by_conversation(rows: list[Row]) -> dict[int, list[Row]]:
-    grouped: dict[int, list[Row]] = defaultdict(list)
-    for row in rows:
-        grouped[row["conversation_id"]].append(row)
-    return grouped
 
 
 def _turns(seen: Snapshot) -> Iterator[str]:
     """Every conversation has ended with each of its turns once, in order, by who was next."""
-    messages = _by_conversation(seen.messages)
+    messages = by_conversation(seen.messages)
     for row in seen.conversations:
         name, said = f"conversation {row['id']}", messages[row["id"]]
         replies = [message for message in said if message["role"] == "assistant"]
@@ -136,67 +124,14 @@ def _answers(seen: Snapshot) -> Iterator[str]:
 
 
 def _events(seen: Snapshot) -> Iterator[str]:
-    """Streams have no gaps, and tell of every message once and in order."""
-    numbers: dict[str, list[int]] = defaultdict(list)
+    """Streams tell of every message once and in order."""
     told: dict[int, list[int]] = defaultdict(list)
     for event in seen.events:
-        numbers[event["stream"]].append(event["seq"])
         if event["type"] == "conversation.message":
             told[event["conversation_id"]].append(event["data"]["seq"])
-    for stream in seen.streams:
-        if numbers[stream["name"]] != list(range(1, stream["last_seq"] + 1)):
-            yield f"stream {stream['name']} has gaps"
-    for conversation_id, said in _by_conversation(seen.messages).items():
+    for conversation_id, said in by_conversation(seen.messages).items():
         if told[conversation_id] != [message["seq"] for message in said]:
             yield f"the events of conversation {conversation_id} are not its messages"
-
-
-def _usage(seen: Snapshot) -> Iterator[str]:
-    """What a conversation cost is the sum of its calls, cut ones at their worst case."""
-    calls = _by_conversation(seen.calls)
-    for row in seen.conversations:
-        total = sum((call["cost_usd"] for call in calls[row["id"]]), Decimal(0))
-        if total != row["cost_usd"]:
-            yield f"conversation {row['id']} cost {row['cost_usd']}, its calls {total}"
-    for call in seen.calls:
-        if call["status"] == "reserved":
-            yield f"call {call['id']} is still reserved"
-        if call["status"] == "unknown" and call["cost_usd"] != call["reserved_usd"]:
-            yield f"call {call['id']} is unknown and not settled at its worst case"
-        if call["status"] == "failed" and call["cost_usd"]:
-            yield f"call {call['id']} failed and cost something"
-
-
-def _step(row: Row) -> tuple[int, int, int, int]:
-    return row["conversation_id"], row["execution"], row["turn"], row["step"]
-
-
-def _calls(seen: Snapshot) -> Iterator[str]:
-    """Replies and committed calls are one to one, in usage too."""
-    replies = {_step(row): row for row in seen.messages if row["role"] == "assistant"}
-    committed = [row for row in seen.calls if row["status"] == "committed"]
-    counted = Counter(_step(row) for row in committed)
-    if counted.keys() != replies.keys() or any(count > 1 for count in counted.values()):
-        yield f"{len(replies)} replies stand against {len(committed)} committed calls"
-    for call in committed:
-        reply = replies.get(_step(call))
-        usage = ("tokens_in", "tokens_out", "cost_usd", "model", "agent_id")
-        if reply is not None and any(reply[name] != call[name] for name in usage):
-            yield f"call {call['id']} and its reply differ in usage"
-
-
-def _provider(seen: Snapshot) -> Iterator[str]:
-    """The model, outside of it all, was called for reserved calls only, each reply used once."""
-    if seen.received > len(seen.calls):
-        yield f"the model was called {seen.received} times for {len(seen.calls)} reservations"
-    used: Counter[int] = Counter()
-    for row in seen.messages:
-        if row["role"] == "assistant":
-            number = _CALL_NUMBER.search(row["content"])
-            used[int(number[1]) if number else 0] += 1
-    for number, times in used.items():
-        if times > 1 or number not in seen.sent:
-            yield f"the model's reply {number} was committed {times} times"
 
 
 def _workflows(seen: Snapshot) -> Iterator[str]:

@@ -52,6 +52,16 @@ def test_anonymous_callers_are_admitted_on_loopback_only():
     assert _environment({}, AUTH_MODE="required")["AUTH_MODE"] == "required"
 
 
+def test_failpoints_are_passed_on_where_nobody_else_may_call():
+    name = "CONCLAVE_FAILPOINTS"
+    assert _environment({}, CONCLAVE_FAILPOINTS="/f")[name] == "/f"
+    assert _environment({name: "/f"})[name] == "/f"
+    with pytest.raises(StartFailed, match="refused under AUTH_MODE=required"):
+        _environment({name: "/f"}, API_HOST="0.0.0.0")
+    with pytest.raises(StartFailed, match="refused under AUTH_MODE=required"):
+        _environment({}, CONCLAVE_FAILPOINTS="/f", AUTH_MODE="required")
+
+
 def test_own_commands_do_not_import_from_the_working_directory():
     assert "-P" in own_command("api")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from decimal import Decimal
 from typing import Any
 
 import httpx
@@ -14,6 +15,7 @@ from conclave.agents.commands import BusyPolicy, CreateAgent
 from conclave.container import Core
 from schema.domain.approvals import ApprovalRequest
 from schema.domain.providers import ProviderName
+from schema.domain.tasks import NewTask
 from schema.tables.conversations import ConversationRow
 from schema.tables.identity import UserRow
 from schema.tables.tasks import TaskRow
@@ -148,6 +150,17 @@ async def test_an_edit_starts_the_count_again(outside: httpx.AsyncClient, core: 
     assert (unseen.status_code, unseen.json()["details"]["arguments"]) == (409, {"to_usd": 3})
     ended = await said(outside, asked, "approve", "operator", arguments={"to_usd": 3})
     assert (ended["status"], ended["approvals_count"]) == ("approved", 2)
+
+
+async def test_an_approved_increase_raises_the_budget(outside: httpx.AsyncClient, core: Core):
+    task = await core.tasks.create(NewTask(title="t", budget_usd=Decimal(1)))
+    details = {"task_id": task.id, "to_usd": 5}
+    asked = await made(outside, type="budget_increase", details=details)
+    await said(outside, asked, "reject", "operator")
+    assert (await core.tasks.get(task.id)).budget_usd == 1
+    asked = await made(outside, type="budget_increase", details=details)
+    await said(outside, asked, "approve", "operator", arguments={"to_usd": 3})
+    assert (await core.tasks.get(task.id)).budget_usd == 3
 
 
 async def test_a_second_group_is_asked(outside: httpx.AsyncClient, core: Core, people: None):
