@@ -136,16 +136,25 @@ async def test_events_of_what_is_private_name_their_owner(outside, session, data
     ]
 
 
-SHARED = {"agent_id", "name", "provider", "project_id", "channel"}
-"""Agents, circles, providers, profiles and projects are everybody's; so is what is no channel."""
+SHARED = {
+    *("agent_id", "name", "provider", "project_id", "channel"),
+    *("task_id", "workflow_id", "run_id", "trigger_id", "slug"),
+}
+"""Agents, circles, providers, profiles, projects and work are everybody's; so is what is no
+channel, and a webhook's address is known by its signature."""
 ELSEWHERE = {
     "GET /conversations/{conversation_id}/events",
     "WS /ws/conversations/{conversation_id:int}",
     "DELETE /api/v1/security/api-keys/{key_id}",
     "PUT /api/v1/notifications/{notification_id}/read",
+    "GET /api/v1/files/{file_id}",
+    "GET /api/v1/files/{file_id}/download",
+    "GET /api/v1/files/{file_id}/url",
+    "DELETE /api/v1/files/{file_id}",
 }
 """Streams and sockets are tested over a real server, in `test_revocation`; keys and notifications
-belong to real accounts, in `platform/test_api_keys` and `platform/test_notifications`.
+belong to real accounts, in `platform/test_api_keys` and `platform/test_notifications`; files that
+chats handed in are tested in `platform/test_files`.
 """
 OF_CHATS = {
     "WS /ws/{chat_id:uuid}",
