@@ -24,7 +24,7 @@ def root() -> Iterator[Path]:
 @pytest.mark.chaos
 @pytest.mark.timeout(1200)
 async def test_no_work_is_lost_or_done_twice_whatever_is_killed(root: Path):
-    plan = Plan(kills=2 * len(Kind), failpoints=3, seed=random.randrange(10**6))
+    plan = Plan(kills=2 * len(Kind), failpoints=3, seed=random.randrange(10**6), players=8)
     outcome = await run(plan, root, print)
     print(figures(outcome), *outcome.broken, sep="\n")
     assert outcome.broken == []

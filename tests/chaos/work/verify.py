@@ -198,23 +198,32 @@ def _agents(seen: Snapshot) -> Iterator[str]:
 
 
 def _runs(seen: Snapshot) -> Iterator[str]:
-    """No run is stuck or failed; one that was cancelled is of an attempt that was stopped."""
+    """No run is stuck or failed; one that was cancelled is of an attempt that was stopped, or
+    that was over and waited for the next one."""
     outcomes: dict[str, str | None] = {}
+    last: dict[int, str] = {}
     ordinals: Counter[int] = Counter()
     for row in seen.attempts:
         ordinals[row["task_id"]] += 1
         run = ordinals[row["task_id"]]
         base = f"task-{row['task_id']}"
-        outcomes[base if run == 1 else f"{base}-{run}"] = row["outcome"]
+        last[row["task_id"]] = base if run == 1 else f"{base}-{run}"
+        outcomes[last[row["task_id"]]] = row["outcome"]
+    ended = {last.get(row["id"]) for row in seen.tasks if row["status"] != "cancelled"}
     statuses = {f"approval-{row['id']}": row["status"] for row in seen.approvals}
     for workflow_id, found in seen.runs.items():
         if workflow_id not in outcomes and workflow_id not in statuses:
             if workflow_id.startswith(("task-", "approval-")):
                 yield f"{workflow_id} ran for nothing that is stored"
             continue
-        was_stopped = outcomes.get(workflow_id) in {"cancelled", "stopped"}
+        outcome = outcomes.get(workflow_id)
+        waited = outcome in {"failed", "waiting"} and workflow_id not in ended
         may = _SOUND_RUNS
-        if was_stopped or statuses.get(workflow_id) == "cancelled":
+        if (
+            outcome in {"cancelled", "stopped"}
+            or waited
+            or statuses.get(workflow_id) == "cancelled"
+        ):
             may = _SOUND_RUNS | {"CANCELED"}
         if not set(found) <= may:
             yield f"{workflow_id} has runs that are {found}"
