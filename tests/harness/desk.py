@@ -15,6 +15,7 @@ from conclave.conversations.turns import TurnService
 from conclave.mailbox import Mailbox
 from conclave.outbox.relay import Relay
 from conclave.ports.breakers import Breakers
+from conclave.tasks.wakes import DISPATCH_TARGET
 from schema.domain.agents import Agent
 from schema.domain.base import Shape
 from schema.domain.conversations import Conversation, Message
@@ -28,6 +29,7 @@ from schema.tables.model_calls import ModelCallRow
 from tests.fakes.breakers import OpenGate
 from tests.fakes.engine import FakeEngine
 from tests.fakes.gateway import ScriptedGateway
+from tests.waiting import until
 
 
 class Entry(Shape):
@@ -71,16 +73,22 @@ class Desk:
 
     def relay(self) -> Relay:
         """Make a relay, as a worker has one."""
-        return Relay(self.core.db, self.mailbox, {TARGET_KIND: self.core.dispatch.deliver})
+        targets = {
+            TARGET_KIND: self.core.dispatch.deliver,
+            DISPATCH_TARGET: self.core.workforce.dispatcher.hand_out,
+        }
+        return Relay(self.core.db, self.mailbox, targets)
 
     async def agents(self, *names: str) -> list[Agent]:
-        """Make agents."""
-        return [
+        """Make agents; what that owes the dispatcher is done."""
+        made = [
             await self.core.agents.create(
                 CreateAgent(name=name, provider=ProviderName.OPENAI, model="gpt-4o-mini")
             )
             for name in names
         ]
+        await until(lambda: self.core.errands.is_idle, what="the dispatcher")
+        return made
 
     async def conversation(self, *agents: Agent, **fields: object) -> Conversation:
         """Store a conversation, of Ada and Bob where nobody is named."""

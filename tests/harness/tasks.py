@@ -40,12 +40,12 @@ async def task(stack: Stack, **fields: object) -> Task:
     return await stack.core.tasks.create(NewTask.model_validate({"title": "make tea", **fields}))
 
 
-async def reaches(stack: Stack, task_id: int, status: TaskStatus) -> Task:
+async def reaches(stack: Stack, task_id: int, status: TaskStatus, *, timeout: float = 20) -> Task:
     async def arrived() -> Task | None:
         found = await stack.core.tasks.get(task_id)
         return found if found.status is status else None
 
-    found = await until(arrived, timeout=20, what=f"task {task_id} {status}")
+    found = await until(arrived, timeout=timeout, what=f"task {task_id} {status}")
     assert found is not None
     return found
 

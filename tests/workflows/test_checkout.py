@@ -17,6 +17,7 @@ from temporalio.worker import Worker
 
 from conclave.conversations.commands import CreateChat
 from conclave.db import Database
+from conclave.settings import Settings
 from conclave.workspaces.checkout import CheckoutService
 from conclave.workspaces.commands import UpdateProject
 from conclave.workspaces.errors import CheckoutGivenUp, CheckoutNotReady, ProjectNotFound
@@ -27,6 +28,7 @@ from schema.payloads import names
 from schema.payloads.checkout import CheckoutInput, CheckoutOutcome, CheckoutSettleInput
 from schema.payloads.upkeep import ChoreName
 from schema.tables.events import EventRow
+from tests.conftest import Apart
 from tests.fakes.git_server import GitServer
 from tests.harness.checkouts import Yard, running_yard
 from tests.harness.errands import lose
@@ -35,6 +37,25 @@ from tests.histories.files import opened_payloads, raw
 from tests.waiting import until
 from worker.parts import chores_of
 from workflows.policies import CLONE_RETRY
+
+
+@pytest.fixture(scope="module")
+def postgres_url(apart: Apart) -> str:
+    """Not the session's: its worker would take the work of this module's, and has another key."""
+    return apart.postgres_url
+
+
+@pytest.fixture(scope="module")
+def temporal_address(apart: Apart) -> str:
+    return apart.temporal_address
+
+
+@pytest.fixture(scope="module")
+async def database(postgres_url: str) -> AsyncIterator[Database]:
+    url = Settings(database_url=postgres_url).sqlalchemy_url
+    database = Database.connect(url, pool_size=5)
+    yield database
+    await database.close()
 
 
 @pytest.fixture

@@ -6,18 +6,18 @@ from collections.abc import AsyncIterator
 
 import httpx
 import pytest
-from sqlalchemy import update
 
 from api.app import create_app
 from conclave.breakers.commands import Configure
 from conclave.conversations.commands import Advance
 from conclave.conversations.errors import TurnFailed, TurnNotCalled
 from schema.domain.breakers import Breaker, CircuitState
-from schema.domain.conversations import Conversation, ConversationKind, ConversationStatus
+from schema.domain.conversations import Conversation, ConversationStatus
 from schema.domain.identity import LOCAL_PRINCIPAL
-from schema.tables.conversations import ConversationRow
+from schema.domain.tasks import TaskStatus
 from tests.fakes.model_server import Failure, Received, Reply
 from tests.harness.stack import Stack
+from tests.harness.tasks import agent, reaches, task
 from tests.waiting import until
 
 NAME = "llm:openai"
@@ -93,13 +93,7 @@ async def is_due(stack: Stack) -> bool:
     return (await breaker(stack)).is_due
 
 
-async def test_a_task_waits_until_its_provider_is_back(stack: Stack, talk: Conversation):
-    async with stack.core.db.transaction() as tx:
-        await tx.conn.execute(
-            update(ConversationRow)
-            .where(ConversationRow.id == talk.id)
-            .values(kind=ConversationKind.TASK)
-        )
+async def test_a_task_waits_until_its_provider_is_back(stack: Stack):
     await configured(
         stack, failure_threshold=2, recovery_timeout_seconds=1, success_threshold=1
     )  # more probes than the tries of a turn
@@ -109,22 +103,23 @@ async def test_a_task_waits_until_its_provider_is_back(stack: Stack, talk: Conve
         return Failure(503) if len(stack.model.requests) <= dead_for else Reply("I am back")
 
     stack.model.responder = respond
-    await ask(stack, talk, "Do it", wait=False)
-
-    async def answered() -> bool:
-        return len(await stack.messages(talk.id)) == 2
-
-    await until(answered, timeout=60, every=0.1, what="the task")
-    assert (await stack.messages(talk.id))[1].content == "I am back"
-    assert len(stack.model.requests) == dead_for + 1
-    found = await breaker(stack)
-    opened = [move for move in found.transitions if move.to_state is CircuitState.OPEN]
-    assert len(opened) == 1 + dead_for - 2
-    pauses = [
-        later.at - earlier.at
-        for earlier, later in zip(stack.model.requests[1:], stack.model.requests[2:], strict=False)
-    ]
-    assert min(pauses) >= 1.0  # once it was open, never sooner than the recovery timeout
+    try:
+        made = await task(stack, agent_id=(await agent(stack)).id)
+        done = await reaches(stack, made.id, TaskStatus.COMPLETED, timeout=60)
+        assert (done.result, done.attempt, done.retry_count) == ("I am back", 1, 0)
+        assert len(stack.model.requests) == dead_for + 1
+        found = await breaker(stack)
+        opened = [move for move in found.transitions if move.to_state is CircuitState.OPEN]
+        assert len(opened) == 1 + dead_for - 2
+        pauses = [
+            later.at - earlier.at
+            for earlier, later in zip(
+                stack.model.requests[1:], stack.model.requests[2:], strict=False
+            )
+        ]
+        assert min(pauses) >= 1.0  # once it was open, never sooner than the recovery timeout
+    finally:
+        await stack.close_circuits()
 
 
 async def test_a_wish_to_compact_is_answered_at_once_and_can_be_repeated(
