@@ -29,11 +29,11 @@ _ERROR_TYPES = {
     "provider_unavailable": TaskErrorType.PROVIDER,
     "provider_timeout": TaskErrorType.PROVIDER,
     "circuit_open": TaskErrorType.PROVIDER,
-    "agent_gone": TaskErrorType.WORKER_LOST,
     "internal_error": TaskErrorType.ERROR,
     "prompt_too_long": TaskErrorType.VALIDATION,
 }
 """The core's codes as the contract's reasons; what is not named here stands as it is."""
+_AGENT_GONE = "agent_gone"
 _WORKING = {TaskStatus.ASSIGNED, TaskStatus.IN_PROGRESS, TaskStatus.REVIEW}
 
 
@@ -72,6 +72,9 @@ class TaskAttempts:
                 return FailTaskResult(then=AfterFailure.OVER)
             if not _is_working(task, asked.execution):
                 return _decided_before(task, asked.execution)
+            if asked.error_type == _AGENT_GONE:
+                await self._give_back(tx, task)
+                return FailTaskResult(then=AfterFailure.OVER)
             error_type = _ERROR_TYPES.get(asked.error_type, asked.error_type)
             if error_type == TaskErrorType.BUDGET:
                 until = await self._next_period(tx)
@@ -119,6 +122,16 @@ class TaskAttempts:
                 return
             drafts = await self._endings.cancel(tx, task, "Cancelled in Temporal")
             await self._events.append(tx, drafts)
+
+    async def _give_back(self, tx: Transaction, task: Task) -> None:
+        """Its agent was stopped or deleted as the attempt began: no failure of the task's."""
+        agent_id = task.agent_id
+        keeps = agent_id is not None and await self._tasks.has_agent(tx, agent_id)
+        reason = "Its agent was stopped" if keeps else "Its agent is gone"
+        drafts = await self._endings.give_back(
+            tx, task, keep_agent=keeps, reason=reason, by_run=True
+        )
+        await self._events.append(tx, drafts)
 
     async def _next_period(self, tx: Transaction) -> datetime:
         """Return when the next day of budgets begins: months begin with one too."""

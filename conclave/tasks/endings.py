@@ -243,11 +243,21 @@ class TaskEndings:
         )
 
     async def give_back(
-        self, tx: Transaction, task: Task, *, keep_agent: bool, reason: str
+        self,
+        tx: Transaction,
+        task: Task,
+        *,
+        keep_agent: bool,
+        reason: str,
+        by_run: bool = False,
     ) -> list[EventDraft]:
-        """Stop what runs and let the dispatcher decide anew."""
-        await self.stop(tx, task, ConversationStatus.CANCELLED)
+        """Stop what runs and let the dispatcher decide anew; `by_run`: the run itself says so."""
+        if by_run:
+            await self.end_thread(tx, task, ConversationStatus.CANCELLED)
+        else:
+            await self.stop(tx, task, ConversationStatus.CANCELLED)
         values: dict[str, object] = {
+            "is_started": False,
             "status": TaskStatus.PENDING,
             "pending_reason": reason,
             "next_attempt_at": None,

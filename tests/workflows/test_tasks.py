@@ -336,3 +336,30 @@ async def test_a_task_without_budget_asks_for_it_and_goes_on(stack: Stack) -> No
     assert (done.retry_count, done.attempt) == (0, 2)
     assert done.budget_usd is not None
     assert done.cost_usd <= done.budget_usd
+
+
+async def test_an_agent_that_stops_as_an_attempt_begins_is_no_failure(
+    stack: Stack, tools: TestTools
+) -> None:
+    ada = await agent(stack)
+    stack.model.enqueue(calls(("peek", "x")))
+    made = await task(stack, agent_id=ada.id, max_retries=0)
+    await until(tools.entered.is_set, what="the tool")
+    await set_state(stack, ada.id, "offline")
+    tools.held.set()
+    waiting = await reaches(stack, made.id, TaskStatus.PENDING)
+    assert (waiting.agent_id, waiting.retry_count) == (ada.id, 0)
+    assert await run_ends(stack, made.id) is WorkflowExecutionStatus.COMPLETED
+    await set_state(stack, ada.id, "active")
+    async with stack.core.db.transaction() as tx:
+        await stack.core.tasks.dispatch_soon(tx)
+    done = await reaches(stack, made.id, TaskStatus.COMPLETED)
+    assert (done.attempt, done.retry_count) == (2, 0)
+
+
+async def set_state(stack: Stack, agent_id: int, state: str) -> None:
+    async with stack.core.db.transaction() as tx:
+        await tx.conn.execute(
+            text("UPDATE agents SET state = :state WHERE id = :id"),
+            {"state": state, "id": agent_id},
+        )
