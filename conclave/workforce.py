@@ -91,32 +91,16 @@ def build_workforce(
     budgets.tasks = tasks
     wakes.waiters[PIPELINE_TARGET] = pipelines.dispatch.deliver
     costs = CostService(db, audit, budgets)
-    triggers = build_triggers(
-        db,
-        events,
-        audit,
-        mailbox,
-        ground.errands,
-        ground.engine,
-        references=ground.references,
-        keys=ground.keys,
-        web=GuardedWeb(
-            ground.guard,
-            limit=_MOST_ANSWER_BYTES,
-            purpose=UrlPurpose.WEBHOOK,
-            follow_redirects=False,
-        ),
-        desks=Desks(
-            tasks=tasks,
-            pipelines=pipelines.runs,
-            catalogue=pipelines.service,
-            notifier=notifications,
-            conversations=conversations,
-            budget=costs,
-        ),
+    desks = Desks(
+        tasks=tasks,
+        pipelines=pipelines.runs,
+        catalogue=pipelines.service,
+        notifier=notifications,
+        conversations=conversations,
+        budget=costs,
     )
     return Workforce(
-        triggers=triggers,
+        triggers=_build_triggers(ground, desks),
         tasks=tasks,
         pipelines=pipelines,
         dead_letters=DeadLetterService(db, events, audit, endings),
@@ -133,4 +117,24 @@ def build_workforce(
         breaker_desk=BreakerAdministration(db, audit, breakers.record),
         budgets=budgets,
         costs=costs,
+    )
+
+
+def _build_triggers(ground: Ground, desks: Desks) -> Triggers:
+    return build_triggers(
+        ground.db,
+        ground.events,
+        ground.audit,
+        ground.mailbox,
+        ground.errands,
+        ground.engine,
+        references=ground.references,
+        keys=ground.keys,
+        web=GuardedWeb(
+            ground.guard,
+            limit=_MOST_ANSWER_BYTES,
+            purpose=UrlPurpose.WEBHOOK,
+            follow_redirects=False,
+        ),
+        desks=desks,
     )

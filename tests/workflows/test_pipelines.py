@@ -327,6 +327,7 @@ async def test_a_start_that_was_lost_is_delivered_by_the_relay(
         return (await mill.get(run)).status is RunStatus.COMPLETED
 
     await until(relayed, what="the run")
+    assert await mill.statuses(run) == {"a": "completed"}
 
 
 async def test_a_wake_up_that_was_lost_is_delivered_by_the_relay(
@@ -342,6 +343,7 @@ async def test_a_wake_up_that_was_lost_is_delivered_by_the_relay(
         return (await mill.get(run)).status is RunStatus.COMPLETED
 
     await until(relayed, what="the run")
+    assert await mill.statuses(run) == {"a": "completed"}
 
 
 async def test_a_trigger_starts_a_run_once(mill: Mill):

@@ -238,7 +238,9 @@ async def test_a_cancel_in_temporal_cancels_the_task(stack: Stack) -> None:
     made = await task(stack, agent_id=ada.id)
     await until(lambda: len(stack.model.requests) == 1, what="the call")
     await stack.client.get_workflow_handle(task_workflow_id(made.id, 1)).cancel()
-    await reaches(stack, made.id, TaskStatus.CANCELLED)
+    cancelled = await reaches(stack, made.id, TaskStatus.CANCELLED)
+    assert (cancelled.result, cancelled.attempt) == (None, 1)
+    assert await run_ends(stack, made.id) is WorkflowExecutionStatus.CANCELED
 
 
 async def test_a_change_is_heard_between_two_steps(stack: Stack, tools: TestTools) -> None:
@@ -291,7 +293,7 @@ async def test_a_released_task_goes_on_where_it_stopped(stack: Stack, tools: Tes
     assert (done.attempt, done.retry_count) == (2, 0)
 
 
-async def test_an_approval_puts_the_task_into_review(stack: Stack) -> None:
+async def test_an_approval_puts_the_task_into_review(stack: Stack, tools: TestTools) -> None:
     ada = await agent(stack)
     stack.model.enqueue(calls(("send", "letter")))
     made = await task(stack, agent_id=ada.id)
@@ -303,8 +305,10 @@ async def test_an_approval_puts_the_task_into_review(stack: Stack) -> None:
         return [one.id for one in found]
 
     [approval] = await until(asked, timeout=20, what="the approval")
+    assert (await reaches(stack, made.id, TaskStatus.REVIEW)).agent_id == ada.id
     await stack.core.approvals.decide(approval, Decide(approve=True), LOCAL_PRINCIPAL)
     await reaches(stack, made.id, TaskStatus.COMPLETED)
+    assert tools.lines() == ["letter"]
 
 
 async def test_fifty_tasks_share_one_agent(stack: Stack) -> None:

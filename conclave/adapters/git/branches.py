@@ -121,8 +121,8 @@ class BranchedRepository(GitRepository):
     async def clone(
         self, url: str, *, branch: str | None, progress: ProgressSink, depth: int | None = None
     ) -> str | None:
-        """Nothing is cloned into a branch. Raises NotImplementedError."""
-        raise NotImplementedError
+        """Nothing is cloned into a branch: it is made of its project. Raises AssertionError."""
+        raise AssertionError("a task's files are made of its project's, never cloned into")
 
     @asynccontextmanager
     async def _showing(self) -> AsyncGenerator[None]:

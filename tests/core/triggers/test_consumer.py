@@ -160,6 +160,7 @@ async def test_it_is_woken_by_the_bus(triggers: Triggers):
     try:
         await triggers.tell(EventType.TASK_FAILED, {"id": 1})
         await until(lambda: triggers.runs(trigger), what="the firing")
+        assert await keys(triggers, trigger) == ["event-1"]
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
