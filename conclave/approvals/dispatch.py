@@ -11,16 +11,15 @@ from conclave.approvals.errors import ApprovalNotFound
 from conclave.approvals.repository import ApprovalRepository
 from conclave.db import Database, Transaction
 from conclave.errands import Errands
-from conclave.errors import ExecutionClosed, Unavailable
+from conclave.errors import ExecutionClosed
 from conclave.failpoints import Failpoint, reach
-from conclave.logging import get_logger
 from conclave.mailbox import Mailbox
 from conclave.ports.engine import WorkflowEngine
+from conclave.wakeups import WakeUps
 from schema.domain.approvals import ApprovalStatus
 from schema.payloads.approvals import ApprovalInput
 
 TARGET_KIND = "approval"
-_log = get_logger(__name__)
 
 
 class ApprovalDispatch:
@@ -31,20 +30,13 @@ class ApprovalDispatch:
     ) -> None:
         self._db = db
         self._mailbox = mailbox
-        self._errands = errands
+        self._wakes = WakeUps(mailbox, errands)
         self._engine = engine
         self._approvals = ApprovalRepository()
 
     async def owe(self, tx: Transaction, approval_id: int) -> None:
         """Store a wake-up with the change it tells of, and deliver it once that is committed."""
-        await self._mailbox.owe(tx, TARGET_KIND, approval_id)
-        tx.after_commit.append(lambda: self._errands.run(self._wake(approval_id)))
-
-    async def _wake(self, approval_id: int) -> None:
-        try:
-            await self.deliver(approval_id)
-        except Unavailable as error:
-            _log.warning("wake-up is left to the relay", approval_id=approval_id, error=error.code)
+        await self._wakes.owe(tx, TARGET_KIND, approval_id, self.deliver)
 
     async def deliver(self, approval_id: int) -> None:
         """Start or wake the run and strike what is owed. Raises `Unavailable`."""

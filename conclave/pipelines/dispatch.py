@@ -8,18 +8,17 @@ from __future__ import annotations
 
 from conclave.db import Database, Transaction
 from conclave.errands import Errands
-from conclave.errors import ExecutionClosed, Unavailable
+from conclave.errors import ExecutionClosed
 from conclave.failpoints import Failpoint, reach
-from conclave.logging import get_logger
 from conclave.mailbox import Mailbox
 from conclave.pipelines.errors import RunNotFound
 from conclave.pipelines.run_repository import RunRepository
 from conclave.ports.engine import WorkflowEngine
+from conclave.wakeups import WakeUps
 from schema.domain.pipelines import RunStatus
 from schema.payloads.pipelines import PipelineState
 
 TARGET_KIND = "pipeline_run"
-_log = get_logger(__name__)
 
 
 class RunDispatch:
@@ -30,20 +29,13 @@ class RunDispatch:
     ) -> None:
         self._db = db
         self._mailbox = mailbox
-        self._errands = errands
+        self._wakes = WakeUps(mailbox, errands)
         self._engine = engine
         self._runs = RunRepository()
 
     async def owe(self, tx: Transaction, run_id: int) -> None:
         """Store a wake-up with the change it tells of, and deliver it once that is committed."""
-        await self._mailbox.owe(tx, TARGET_KIND, run_id)
-        tx.after_commit.append(lambda: self._errands.run(self._tell(run_id)))
-
-    async def _tell(self, run_id: int) -> None:
-        try:
-            await self.deliver(run_id)
-        except Unavailable as error:
-            _log.warning("run is left to the relay", run_id=run_id, error=error.code)
+        await self._wakes.owe(tx, TARGET_KIND, run_id, self.deliver)
 
     async def deliver(self, run_id: int) -> None:
         """Start or wake the run's workflow, and strike what is owed. Raises `Unavailable`."""

@@ -22,6 +22,7 @@ from conclave.ports.settings import NamedSettings
 from conclave.tasks.dispatch_repository import DispatchRepository, Standing
 from conclave.tasks.errors import TaskNotFound
 from conclave.tasks.hot_path import TaskHotPath
+from conclave.wakeups import Deliver, WakeUps
 from schema.domain.inbox import InboxItem
 from schema.domain.tasks import RUNNING, TaskStatus
 from schema.payloads.tasks import TaskInput
@@ -33,7 +34,6 @@ _USUAL_STEPS = 25
 _STARTS_AT_ONCE = 16
 _log = get_logger(__name__)
 
-Deliver = Callable[[int], Awaitable[None]]
 HandOut = Callable[[], Awaitable[None]]
 
 
@@ -51,6 +51,7 @@ class TaskWakes:
         self._db = db
         self._mailbox = mailbox
         self._errands = errands
+        self._wakes = WakeUps(mailbox, errands)
         self._engine = engine
         self._settings = settings
         self._tasks = DispatchRepository()
@@ -64,20 +65,13 @@ class TaskWakes:
 
     async def owe(self, tx: Transaction, task_id: int) -> None:
         """Store a wake-up of a task's workflow with the change it tells of."""
-        await self._mailbox.owe(tx, TASK_TARGET, task_id)
-        tx.after_commit.append(lambda: self._errands.run(self.wake(task_id)))
+        await self._wakes.owe(tx, TASK_TARGET, task_id, self.deliver)
 
     def tell(self, tx: Transaction, kind: str, waiter_id: int) -> None:
         """Deliver at once, when it is committed, a wake-up that is owed to who waits for a task."""
         deliver = self.waiters.get(kind)
         if deliver is not None:
-            tx.after_commit.append(lambda: self._errands.run(self._tell(deliver, waiter_id)))
-
-    async def _tell(self, deliver: Deliver, waiter_id: int) -> None:
-        try:
-            await deliver(waiter_id)
-        except ConclaveError as error:
-            _log.warning("a waiter is left to the relay", waiter=waiter_id, error=error.code)
+            self._wakes.tell(tx, kind, waiter_id, deliver)
 
     async def owe_starts(self, tx: Transaction, starts: Sequence[TaskInput]) -> None:
         """Store the starts of tasks that were given slots, and make them once committed."""
@@ -125,13 +119,6 @@ class TaskWakes:
             _log.warning("dispatch is left to the relay", error=error.code)
         finally:
             self._is_handing_out = False
-
-    async def wake(self, task_id: int) -> None:
-        """Say at once what the relay would say a moment later; never raises."""
-        try:
-            await self.deliver(task_id)
-        except Unavailable as error:
-            _log.warning("wake-up is left to the relay", task_id=task_id, error=error.code)
 
     def tell_amended(self, task_id: int, run: int, item: InboxItem) -> None:
         """Hand a change to the run at once; what is lost is left to the relay."""

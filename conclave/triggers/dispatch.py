@@ -8,22 +8,22 @@ seconds (the schedule that looks at the thresholds of that rhythm).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Collection
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Final
 
 from conclave.db import Database, Transaction
 from conclave.errands import Errands
-from conclave.errors import ConclaveError, ExecutionClosed
+from conclave.errors import ExecutionClosed
 from conclave.failpoints import Failpoint, reach
-from conclave.logging import get_logger
 from conclave.mailbox import Mailbox
 from conclave.ports.triggers import TriggerEngine
 from conclave.triggers import cron
 from conclave.triggers.errors import TriggerNotFound
 from conclave.triggers.repository import TriggerRepository
 from conclave.triggers.run_repository import RunRepository
+from conclave.wakeups import WakeUps
 from schema.domain.trigger_configs import CronConfig, IntervalConfig
 from schema.domain.triggers import ENDS, Trigger, TriggerType
 from schema.payloads.triggers import TriggerInput, TriggerSchedule
@@ -35,7 +35,6 @@ _AT_ONCE = 50
 """Firings that are started by whoever stored them; the relay starts the others."""
 _SIDE_BY_SIDE = 4
 """Schedules that one process tells of at once: each holds a connection for as long as it takes."""
-_log = get_logger(__name__)
 
 
 class TriggerDispatch:
@@ -46,7 +45,7 @@ class TriggerDispatch:
     ) -> None:
         self._db = db
         self._mailbox = mailbox
-        self._errands = errands
+        self._wakes = WakeUps(mailbox, errands)
         self._engine = engine
         self._triggers = TriggerRepository()
         self._runs = RunRepository()
@@ -54,25 +53,19 @@ class TriggerDispatch:
 
     async def owe_schedule(self, tx: Transaction, trigger_id: int) -> None:
         """Have a trigger's schedule brought to what this transaction says of it."""
-        await self._owe(tx, TRIGGER_TARGET, trigger_id, self.deliver_schedule)
+        await self._wakes.owe(tx, TRIGGER_TARGET, trigger_id, self.deliver_schedule)
 
     async def owe_rhythm(self, tx: Transaction, every_seconds: int) -> None:
         """Have the schedule of a rhythm made or removed."""
-        await self._owe(tx, RHYTHM_TARGET, every_seconds, self.deliver_rhythm)
+        await self._wakes.owe(tx, RHYTHM_TARGET, every_seconds, self.deliver_rhythm)
 
     async def owe_firings(self, tx: Transaction, run_ids: Collection[int]) -> None:
         """Have the runs of stored firings started."""
         for number, run_id in enumerate(run_ids):
             if number < _AT_ONCE:
-                await self._owe(tx, FIRING_TARGET, run_id, self.deliver_firing)
+                await self._wakes.owe(tx, FIRING_TARGET, run_id, self.deliver_firing)
             else:
                 await self._mailbox.owe(tx, FIRING_TARGET, run_id)
-
-    async def _owe(
-        self, tx: Transaction, kind: str, target: int, deliver: Callable[[int], Awaitable[None]]
-    ) -> None:
-        await self._mailbox.owe(tx, kind, target)
-        tx.after_commit.append(lambda: self._errands.run(_at_once(kind, target, deliver)))
 
     async def deliver_schedule(self, trigger_id: int) -> None:
         """Make, change or remove a trigger's schedule, and strike what is owed.
@@ -116,13 +109,6 @@ class TriggerDispatch:
         if owed:
             async with self._db.transaction() as tx:
                 await self._mailbox.delivered(tx, owed)
-
-
-async def _at_once(kind: str, target: int, deliver: Callable[[int], Awaitable[None]]) -> None:
-    try:
-        await deliver(target)
-    except ConclaveError as error:
-        _log.warning("left to the relay", kind=kind, target=target, error=error.code)
 
 
 def schedule_of(trigger: Trigger, now: datetime) -> TriggerSchedule:

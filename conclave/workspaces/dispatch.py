@@ -9,10 +9,10 @@ from contextlib import suppress
 
 from conclave.db import Database, Transaction
 from conclave.errands import Errands
-from conclave.errors import ExecutionClosed, Unavailable
-from conclave.logging import get_logger
+from conclave.errors import ExecutionClosed
 from conclave.mailbox import Mailbox
 from conclave.ports.engine import WorkflowEngine
+from conclave.wakeups import WakeUps
 from conclave.workspaces.errors import ProjectNotFound
 from conclave.workspaces.repository import ProjectRepository
 from schema.domain.projects import CheckoutStatus
@@ -20,7 +20,6 @@ from schema.payloads.checkout import CheckoutInput, RemovalInput
 
 TARGET_KIND = "project"
 _UNDER_WAY = (CheckoutStatus.PENDING, CheckoutStatus.CLONING)
-_log = get_logger(__name__)
 
 
 class ProjectDispatch:
@@ -31,20 +30,13 @@ class ProjectDispatch:
     ) -> None:
         self._db = db
         self._mailbox = mailbox
-        self._errands = errands
+        self._wakes = WakeUps(mailbox, errands)
         self._engine = engine
         self._projects = ProjectRepository()
 
     async def owe(self, tx: Transaction, project_id: int) -> None:
         """Store what is owed to the engine with the change, and deliver it after the commit."""
-        await self._mailbox.owe(tx, TARGET_KIND, project_id)
-        tx.after_commit.append(lambda: self._errands.run(self._tell(project_id)))
-
-    async def _tell(self, project_id: int) -> None:
-        try:
-            await self.deliver(project_id)
-        except Unavailable as error:
-            _log.warning("project is left to the relay", project_id=project_id, error=error.code)
+        await self._wakes.owe(tx, TARGET_KIND, project_id, self.deliver)
 
     async def deliver(self, project_id: int) -> None:
         """Bring the engine to what the record says, and strike what is owed.
