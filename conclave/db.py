@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
@@ -12,6 +12,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from conclave.errors import Unavailable
+from schema.domain.events import EventDraft
 
 _ASIDE_CONNECTIONS = 2
 
@@ -21,8 +22,27 @@ class Transaction:
     """An open transaction. Repositories use `conn`; nobody commits but `Database`."""
 
     conn: AsyncConnection
+    before_commit: list[Callable[[], Awaitable[None]]] = field(
+        default_factory=list[Callable[[], Awaitable[None]]]
+    )
+    """Called as the last things before the commit: what they lock is locked for it alone."""
     after_commit: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
     """Called once the commit stands: they tell, they do not store, and they do not fail."""
+    events: list[EventDraft] = field(default_factory=list[EventDraft])
+    """Those that are stored before the commit (`EventLog.append`)."""
+
+    @asynccontextmanager
+    async def attempt(self) -> AsyncGenerator[None]:
+        """Undo what the block does, and what it left for the commit, where it raises."""
+        lists: tuple[list[object], ...] = (self.before_commit, self.after_commit, self.events)  # pyright: ignore[reportAssignmentType]  # shortened, never added to
+        lengths = [len(one) for one in lists]
+        try:
+            async with self.conn.begin_nested():
+                yield
+        except BaseException:
+            for one, length in zip(lists, lengths, strict=True):
+                del one[length:]
+            raise
 
 
 class Database:
@@ -49,6 +69,7 @@ class Database:
                 transaction = Transaction(conn)
                 async with conn.begin():
                     yield transaction
+                    await _finish(transaction)
         for tell in transaction.after_commit:
             tell()
 
@@ -62,6 +83,7 @@ class Database:
             async with self._autocommit.connect() as conn:
                 transaction = Transaction(conn)
                 yield transaction
+                await _finish(transaction)
         for tell in transaction.after_commit:
             tell()
 
@@ -81,6 +103,11 @@ class Database:
         """Close every connection."""
         await self.engine.dispose()
         await self.aside_engine.dispose()
+
+
+async def _finish(transaction: Transaction) -> None:
+    for store in transaction.before_commit:
+        await store()
 
 
 def _engine(url: str, pool_size: int) -> AsyncEngine:

@@ -106,17 +106,24 @@ class EventLog:
         self._bus = bus
 
     async def append(self, tx: Transaction, drafts: Sequence[EventDraft]) -> None:
-        """Store events in order; watchers are told after the commit.
+        """Store events in order, all of a transaction in one statement before its commit, so that
+        their streams are locked for that alone; watchers are told after it."""
+        if not drafts:
+            return
+        if not tx.events:
+            tx.before_commit.append(lambda: self._store(tx))
+        tx.events.extend(drafts)
+        self.tell_after_commit(tx)
 
-        The row locks of their streams are held until then: append last.
-        """
+    async def _store(self, tx: Transaction) -> None:
+        drafts = list(tx.events)
+        tx.events.clear()
         if not drafts:
             return
         await tx.conn.execute(_APPEND, {"drafts": json.dumps(_numbered(drafts))})
         for draft in drafts:
             if draft.type is EventType.MESSAGE_CREATED and draft.conversation_id is not None:
                 self._bus.flush(draft.conversation_id)
-        self.tell_after_commit(tx)
 
     async def change(
         self,
@@ -129,6 +136,7 @@ class EventLog:
 
         Locks as `append` does: in a transaction this comes last, or alone with `autocommit`.
         """
+        await self._store(tx)
         given = {**values, "drafts": json.dumps(_numbered(drafts))}
         row = (await tx.conn.execute(statement, given)).mappings().one_or_none()
         if row is not None and drafts:

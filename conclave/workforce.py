@@ -73,6 +73,7 @@ def build_workforce(
     endings = TaskEndings(events, mailbox, threads, wakes)
     endings.agents = agent_record
     dispatcher = Dispatcher(db, events, threads, wakes, endings, ground.plain)
+    dispatcher.agents = agent_record
     wakes.hand_out = dispatcher.hand_out
     breakers = BreakerService(db, events)
     tasks = TaskService(db, events, audit, threads, wakes, endings, files)

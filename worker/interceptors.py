@@ -1,4 +1,4 @@
-"""Puts the ids of what runs on every log line of an activity."""
+"""Puts the ids of what runs on every log line of an activity, and says when one has begun."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from temporalio.worker import (
     ExecuteActivityInput,
     Interceptor,
 )
+
+from worker.slots import ActivitySlots
 
 
 class LogContextInterceptor(Interceptor):
@@ -29,3 +31,24 @@ class _LogContext(ActivityInboundInterceptor):
             attempt=info.attempt,
         ):
             return await self.next.execute_activity(input)
+
+
+class TakeUpInterceptor(Interceptor):
+    """Tells the slots of activities that the loop has begun one."""
+
+    def __init__(self, slots: ActivitySlots) -> None:
+        self._slots = slots
+
+    def intercept_activity(self, next: ActivityInboundInterceptor) -> ActivityInboundInterceptor:
+        """Wrap the chain."""
+        return _TakeUp(next, self._slots)
+
+
+class _TakeUp(ActivityInboundInterceptor):
+    def __init__(self, next: ActivityInboundInterceptor, slots: ActivitySlots) -> None:
+        super().__init__(next)
+        self._slots = slots
+
+    async def execute_activity(self, input: ExecuteActivityInput) -> object:
+        self._slots.taken_up()
+        return await self.next.execute_activity(input)

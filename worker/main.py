@@ -11,17 +11,18 @@ from datetime import timedelta
 from pathlib import Path
 
 from temporalio.client import Client
-from temporalio.worker import Worker
+from temporalio.worker import FixedSizeSlotSupplier, Worker, WorkerTuner
 
 from conclave.container import build_core, temporal_client
 from conclave.logging import get_logger
 from conclave.pauses import leave_alone_what_is_loaded
 from conclave.settings import Settings
 from schema.payloads import names
-from worker.interceptors import LogContextInterceptor
+from worker.interceptors import LogContextInterceptor, TakeUpInterceptor
 from worker.parts import WorkerParts, build_worker_parts
 from worker.registry import WORKFLOWS, activities_of, tool_activities_of
-from worker.sandbox import keep_bytecode, sandboxed_runner
+from worker.sandbox import keep_workflow_files, sandboxed_runner
+from worker.slots import POLLS, ActivitySlots
 from workflows import policies, schedules
 from workflows.engine import TemporalEngine
 
@@ -45,7 +46,7 @@ async def run(settings: Settings) -> None:
         await core.application.apply_log_level()
         parts = build_worker_parts(core)
         await asyncio.to_thread(parts.load)
-        await asyncio.to_thread(keep_bytecode)
+        await asyncio.to_thread(keep_workflow_files)
         leave_alone_what_is_loaded()
         await _work(settings, client, parts)
     finally:
@@ -81,16 +82,22 @@ async def build_worker(
     together with the workflow task that asked for it; so do quick tools. The other tools have slots
     of their own: what they wait for must not keep models waiting.
     """
+    slots = ActivitySlots(settings.worker_max_activities)
     main = Worker(
         client,
         task_queue=names.CONCLAVE_QUEUE,
         workflows=WORKFLOWS,
         activities=activities_of(parts),
         workflow_runner=sandboxed_runner(),
-        interceptors=[LogContextInterceptor()],
+        interceptors=[LogContextInterceptor(), TakeUpInterceptor(slots)],
         max_cached_workflows=settings.worker_max_cached_workflows,
-        max_concurrent_activities=settings.worker_max_activities,
-        max_concurrent_workflow_tasks=_WORKFLOW_TASKS,
+        max_concurrent_activity_task_polls=POLLS,
+        tuner=WorkerTuner.create_composite(
+            workflow_supplier=FixedSizeSlotSupplier(_WORKFLOW_TASKS),
+            activity_supplier=slots,
+            local_activity_supplier=FixedSizeSlotSupplier(1),
+            nexus_supplier=FixedSizeSlotSupplier(1),
+        ),
         sticky_queue_schedule_to_start_timeout=policies.STICKY_TIMEOUT,
         graceful_shutdown_timeout=timedelta(seconds=_GRACEFUL_SECONDS),
     )

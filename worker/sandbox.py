@@ -8,21 +8,53 @@ named raises, so that what is reloaded for every run stays small and deliberate.
 
 from __future__ import annotations
 
-import compileall
+import sys
+from collections.abc import Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, SourceFileLoader
+from importlib.util import spec_from_file_location
 from pathlib import Path
+from types import CodeType, ModuleType
 
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 from temporalio.workflow import SandboxImportNotificationPolicy
 
+_PACKAGE = "workflows"
 
-def keep_bytecode() -> None:
-    """Compile the workflow files, so that runs load them without compiling them anew.
 
-    Every run loads them into a sandbox of its own, and the SDK leaves that to Python's imports:
-    under PYTHONDONTWRITEBYTECODE each would compile all of them, 20 ms a run. Where nothing can
-    be written, that is how it is.
-    """
-    compileall.compile_dir(Path(__file__).parent.parent / "workflows", quiet=2)
+class _Kept(SourceFileLoader):
+    """Reads and compiles its file once."""
+
+    def __init__(self, fullname: str, path: str) -> None:
+        super().__init__(fullname, path)
+        self._code = super().get_code(fullname)
+
+    def get_code(self, fullname: str) -> CodeType | None:
+        return self._code
+
+
+class _KeptModules(MetaPathFinder):
+    """Finds the workflow files without looking at the disk again."""
+
+    def __init__(self) -> None:
+        files = (Path(__file__).parent.parent / _PACKAGE).glob("[!_]*.py")
+        self._loaders = {
+            name: _Kept(name, str(file)) for file in files for name in [f"{_PACKAGE}.{file.stem}"]
+        }
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        loader = self._loaders.get(fullname)
+        return loader and spec_from_file_location(fullname, loader.path, loader=loader)
+
+
+def keep_workflow_files() -> None:
+    """Keep the workflow files compiled in memory: every run loads them into a sandbox of its own,
+    on the event loop, which would read each from the disk or, under PYTHONDONTWRITEBYTECODE,
+    compile it anew."""
+    if not any(isinstance(finder, _KeptModules) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _KeptModules())
 
 
 def sandboxed_runner() -> SandboxedWorkflowRunner:

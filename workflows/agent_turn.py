@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from temporalio import workflow
 
@@ -30,67 +29,75 @@ MAX_STEPS = 25
 MAX_DENIED_ROUNDS = 3
 
 
-@dataclass(frozen=True)
-class Bounds:
-    """How far a turn may go."""
-
-    max_steps: int = MAX_STEPS
-    tool_timeout: int | None = None
-    """Seconds a tool may take; None: as the tool says."""
-    is_interrupted: Callable[[], bool] = lambda: False
-    """Asked between two steps: something was said that the next turn has to hear."""
-
-
-UNBOUNDED = Bounds()
-
-
-async def speak(call: CompleteInput, summary: str, bounds: Bounds = UNBOUNDED) -> CompleteResult:
+async def speak(
+    call: CompleteInput,
+    summary: str,
+    *,
+    max_steps: int = MAX_STEPS,
+    tool_timeout: int | None = None,
+    until: datetime | None = None,
+    is_interrupted: Callable[[], bool] = lambda: False,
+) -> CompleteResult:
     """Run the turn and return its last step's result.
 
-    One that was interrupted returns with `tools`: they were run, and the next turn reads their
-    answers. Raises ActivityError where the model cannot answer; cancelling it cancels what runs,
-    approvals too.
+    `tool_timeout`: seconds a tool may take at most. `is_interrupted` is asked between two steps:
+    something was said that the next turn has to hear. Such a turn returns with `tools`: they were
+    run, and the next turn reads their answers. Raises ActivityError where the model cannot answer
+    or `until` has come, TimeoutError where it comes while people are asked; cancelling it cancels
+    what runs, approvals too.
     """
     denied_rounds = 0
-    result = await _complete(names.COMPLETE_ACTIVITY, call, summary)
+    result = await _complete(names.COMPLETE_ACTIVITY, call, summary, until)
     while result.outcome is CallOutcome.SPOKEN and result.tool_calls:
-        ended = await asyncio.gather(*(_use(_bounded(tool, bounds)) for tool in result.tools))
+        tools = [_bounded(tool, tool_timeout) for tool in result.tools]
+        ended = await asyncio.gather(*(_use(tool, until) for tool in tools))
         all_denied = all(status is ExecutionStatus.DENIED for status in ended)
         denied_rounds = denied_rounds + 1 if all_denied else 0
         if denied_rounds >= MAX_DENIED_ROUNDS:
             return result.model_copy(update={"outcome": CallOutcome.TOOLS_DENIED})
-        if bounds.is_interrupted():
+        if is_interrupted():
             return result
         step = call.step + 1
-        call = call.model_copy(update={"step": step, "offer_tools": step < bounds.max_steps})
-        result = await _complete(names.COMPLETE_ACTIVITY, call, f"{summary}, step {call.step}")
+        call = call.model_copy(update={"step": step, "offer_tools": step < max_steps})
+        result = await _complete(
+            names.COMPLETE_ACTIVITY, call, f"{summary}, step {call.step}", until
+        )
     return result
 
 
-def _bounded(tool: ToolRef, bounds: Bounds) -> ToolRef:
-    if bounds.tool_timeout is None:
+def _bounded(tool: ToolRef, timeout: int | None) -> ToolRef:
+    if timeout is None:
         return tool
-    return tool.model_copy(update={"timeout": min(tool.timeout, bounds.tool_timeout)})
+    return tool.model_copy(update={"timeout": min(tool.timeout, timeout)})
+
+
+def _left(until: datetime | None) -> timedelta | None:
+    return None if until is None else max(until - workflow.now(), timedelta(milliseconds=1))
 
 
 async def compact(call: CompleteInput, summary: str) -> CompleteResult:
     """Compact the conversation between two turns (step 0); raises as `speak` does."""
-    return await _complete(names.COMPACT_ACTIVITY, call, summary)
+    return await _complete(names.COMPACT_ACTIVITY, call, summary, None)
 
 
-async def _complete(activity: str, call: CompleteInput, summary: str) -> CompleteResult:
+async def _complete(
+    activity: str, call: CompleteInput, summary: str, until: datetime | None
+) -> CompleteResult:
     """Make a call again while it was made to compact: each is one model call, with its time."""
     while True:
-        result = await _call(activity, call, summary)
+        result = await _call(activity, call, summary, until)
         if result.outcome is not CallOutcome.COMPACTED:
             return result
 
 
-async def _call(activity: str, call: CompleteInput, summary: str) -> CompleteResult:
+async def _call(
+    activity: str, call: CompleteInput, summary: str, until: datetime | None
+) -> CompleteResult:
     return await workflow.execute_activity(
         activity,
         call,
         result_type=CompleteResult,
+        schedule_to_close_timeout=_left(until),
         start_to_close_timeout=timedelta(seconds=call.timeout) + policies.MODEL_CALL_MARGIN,
         heartbeat_timeout=policies.HEARTBEAT_TIMEOUT,
         retry_policy=policies.MODEL_CALL_RETRY,
@@ -99,17 +106,20 @@ async def _call(activity: str, call: CompleteInput, summary: str) -> CompleteRes
     )
 
 
-async def _use(tool: ToolRef) -> ExecutionStatus:
+async def _use(tool: ToolRef, until: datetime | None) -> ExecutionStatus:
     """See a call through: what was refused is over already, what waits is asked for first."""
     if tool.verdict is ToolVerdict.DENY:
         return ExecutionStatus.DENIED
-    if tool.verdict is ToolVerdict.ASK and await _verdict(tool) is not ApprovalStatus.APPROVED:
-        return ExecutionStatus.DENIED
+    if tool.verdict is ToolVerdict.ASK:
+        verdict = await (_verdict(tool) if until is None else _verdict_by(tool, until))
+        if verdict is not ApprovalStatus.APPROVED:
+            return ExecutionStatus.DENIED
     ran = await workflow.execute_activity(
         names.EXECUTE_TOOL_ACTIVITY,
         ExecuteInput(execution_id=tool.execution_id, timeout=tool.timeout, is_quick=tool.is_quick),
         result_type=ExecuteResult,
         task_queue=names.CONCLAVE_QUEUE if tool.is_quick else names.TOOLS_QUEUE,
+        schedule_to_close_timeout=_left(until),
         start_to_close_timeout=timedelta(seconds=tool.timeout) + policies.TOOL_MARGIN,
         heartbeat_timeout=policies.HEARTBEAT_TIMEOUT,
         retry_policy=policies.TOOL_RETRY,
@@ -117,6 +127,18 @@ async def _use(tool: ToolRef) -> ExecutionStatus:
         summary=tool.label,
     )
     return ran.status
+
+
+async def _verdict_by(tool: ToolRef, until: datetime) -> ApprovalStatus:
+    """Raises TimeoutError, with the approval cancelled, when it is late."""
+    asked = asyncio.create_task(_verdict(tool))
+    try:
+        await workflow.wait_condition(asked.done, timeout=_left(until))
+        return asked.result()
+    finally:
+        if not asked.done():
+            asked.cancel()
+            await asyncio.gather(asked, return_exceptions=True)
 
 
 async def _verdict(tool: ToolRef) -> ApprovalStatus:

@@ -17,7 +17,12 @@ from contextlib import suppress
 from datetime import timedelta
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
+from temporalio.exceptions import (
+    ActivityError,
+    ApplicationError,
+    RetryState,
+    is_cancelled_exception,
+)
 
 with workflow.unsafe.imports_passed_through():
     from schema.domain.inbox import InboxItem
@@ -49,6 +54,7 @@ with workflow.unsafe.sandbox_import_notification_policy(
 _TIMEOUT = "timeout"
 _DENIED = "approval_rejected"
 _GONE = "agent_gone"
+_TOOK_TOO_LONG = "It took longer than an attempt may take"
 _SUPERSEDED = "superseded"
 
 
@@ -77,10 +83,11 @@ class TaskWorkflow:
                 await self._close()
             raise
         self._is_over = True
-        updates = visibility.task_end_attributes(outcome, self._spent)
-        workflow.upsert_search_attributes(updates)  # pyright: ignore[reportUnknownMemberType]  # the SDK leaves a type argument open
+        if self._state.version == 1:
+            updates = visibility.task_end_attributes(outcome, self._spent)
+            workflow.upsert_search_attributes(updates)  # pyright: ignore[reportUnknownMemberType]  # the SDK leaves a type argument open
         await workflow.wait_condition(workflow.all_handlers_finished)
-        return TaskRunResult(outcome=outcome)
+        return TaskRunResult(outcome=outcome, cost_usd=self._spent / 1_000_000)
 
     @workflow.update(name=names.AMEND_UPDATE)
     async def amend(self, message: AmendInput) -> AmendResult:
@@ -102,17 +109,18 @@ class TaskWorkflow:
 
     async def _work(self) -> str:
         """Take turns until one is the last; return how it ended."""
-        left = self._state.expires_at - workflow.now()
-        late = asyncio.create_task(asyncio.sleep(max(left.total_seconds(), 0)))
+        late = self._timer()
         try:
             while True:
                 try:
                     result = await self._turn(late)
                 except TimeoutError:
-                    return await self._fail(_TIMEOUT, "It took longer than an attempt may take")
+                    return await self._fail(_TIMEOUT, _TOOK_TOO_LONG)
                 except ActivityError as error:
                     if is_cancelled_exception(error):
                         raise
+                    if error.retry_state is RetryState.TIMEOUT:
+                        return await self._fail(_TIMEOUT, _TOOK_TOO_LONG)
                     return await self._fail(*_reason(error), _shortage(error))
                 ended = _SUPERSEDED if result is None else await self._note(result)
                 if ended is not None:
@@ -124,7 +132,14 @@ class TaskWorkflow:
         finally:
             late.cancel()
 
-    async def _turn(self, late: asyncio.Task[None]) -> CompleteResult | None:
+    def _timer(self) -> asyncio.Future[None]:
+        """Return what is done when the attempt has taken too long: it ends what it waits for."""
+        if self._state.version > 1:  # what it waits for ends by itself then
+            return asyncio.get_running_loop().create_future()
+        left = self._state.expires_at - workflow.now()
+        return asyncio.create_task(asyncio.sleep(max(left.total_seconds(), 0)))
+
+    async def _turn(self, late: asyncio.Future[None]) -> CompleteResult | None:
         """Let the agent take one turn, and look at the record when told to meanwhile.
 
         None: the task is not this attempt's any more. Raises TimeoutError when it is `late`.
@@ -156,12 +171,14 @@ class TaskWorkflow:
             timeout=state.turn_timeout,
             inbox_id=None if item is None else item.id,
         )
-        bounds = agent_turn.Bounds(
+        return await agent_turn.speak(
+            call,
+            f"{state.label}, turn {call.turn}",
             max_steps=state.max_steps,
             tool_timeout=state.tool_timeout,
+            until=state.expires_at if state.version > 1 else None,
             is_interrupted=lambda: any(other != item for other in state.inbox),
         )
-        return await agent_turn.speak(call, f"{state.label}, turn {call.turn}", bounds)
 
     async def _note(self, result: CompleteResult) -> str | None:
         """Take over what the record says after a turn; None: there is more to do."""

@@ -100,12 +100,11 @@ def approval_attributes() -> Attributes:
 
 
 def task_attributes(state: TaskInput) -> Attributes:
-    """Return what an attempt at a task is found by from its first moment."""
+    """Return what an attempt at a task is found by."""
     return Attributes(
         [
             SearchAttributePair(AGENT_ID, [str(state.agent_id)]),
             SearchAttributePair(KIND, "task"),
-            SearchAttributePair(STATUS, "in_progress"),
         ]
     )
 
@@ -128,7 +127,7 @@ def task_details(state: TaskInput, doing: str, spent_micro_usd: int) -> str:
 def task_end_attributes(
     outcome: str, spent_micro_usd: int
 ) -> list[SearchAttributeUpdate[str] | SearchAttributeUpdate[float]]:
-    """Return what an attempt is found by once it is over."""
+    """Return what an attempt of version 1 is found by once it is over."""
     return [
         STATUS.value_set(outcome),
         COST_USD.value_set(spent_micro_usd / 1_000_000),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from decimal import Decimal
+from typing import TypeVar
 
 from sqlalchemy import (
     BigInteger,
@@ -12,6 +13,7 @@ from sqlalchemy import (
     Date,
     Integer,
     Numeric,
+    and_,
     bindparam,
     case,
     cast,
@@ -24,19 +26,27 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import InstrumentedAttribute
 
 from conclave.agents.commands import AgentFilter, AgentOrder
 from conclave.db import Transaction
 from schema.domain.agents import AT_REST, Agent, AgentStatus, AgentUsage
-from schema.domain.conversations import ConversationKind
 from schema.domain.costs import BudgetScope
 from schema.domain.tasks import TaskStatus
-from schema.tables.agents import AgentRow
+from schema.tables.agents import AgentRow, AgentTallyRow
 from schema.tables.circles import CircleMemberRow, CircleRow
 from schema.tables.conversations import ConversationRow
 from schema.tables.costs import BudgetCounterRow
 from schema.tables.model_calls import ModelCallRow
 from schema.tables.tasks import TaskRow
+
+N = TypeVar("N", int, Decimal)
+
+
+def _tallied(column: InstrumentedAttribute[N]) -> ColumnElement[N]:
+    summed = select(func.sum(column)).where(AgentTallyRow.agent_id == AgentRow.id)
+    return func.coalesce(summed.correlate(AgentRow).scalar_subquery(), 0)
+
 
 _SPEAKS = exists().where(ConversationRow.speaking_agent_id == AgentRow.id)
 _IN_ACTIVE_CIRCLE = exists().where(
@@ -68,14 +78,20 @@ _DERIVED: ColumnElement[str] = case(
     (_IN_ACTIVE_CIRCLE, literal(AgentStatus.ACTIVE.value)),
     else_=literal(AgentStatus.IDLE.value),
 )
+_COMPLETED = AgentRow.tasks_completed + _tallied(AgentTallyRow.completed)
+_COMPUTED = {
+    "status": _DERIVED,
+    "tasks_completed": _COMPLETED,
+    "task_seconds": AgentRow.task_seconds + _tallied(AgentTallyRow.seconds),
+}
 _COLUMNS = (
-    *(getattr(AgentRow, name) for name in Agent.model_fields if name != "status"),
-    _DERIVED.label("status"),
+    *(getattr(AgentRow, name) for name in Agent.model_fields if name not in _COMPUTED),
+    *(value.label(name) for name, value in _COMPUTED.items()),
 )
 _ORDERS: Mapping[AgentOrder, Sequence[ColumnElement[int]]] = {
     AgentOrder.OLDEST_FIRST: [AgentRow.id.asc()],
     AgentOrder.NEWEST_FIRST: [AgentRow.id.desc()],
-    AgentOrder.MOST_COMPLETED_FIRST: [AgentRow.tasks_completed.desc(), AgentRow.id.desc()],
+    AgentOrder.MOST_COMPLETED_FIRST: [_COMPLETED.desc(), AgentRow.id.desc()],
 }
 _DEFAULT_ROLE = "general"
 """What agents without a role are listed under."""
@@ -224,19 +240,37 @@ class AgentRepository:
             return None
         return AgentStatus(found["state"])
 
-    async def others_run(self, tx: Transaction, agent_id: int) -> bool:
-        """Whether more than one task of it is in progress, or a turn outside tasks runs."""
-        running = select(func.count()).where(
-            TaskRow.agent_id == agent_id,
-            TaskRow.status == TaskStatus.IN_PROGRESS.value,
-            TaskRow.deleted_at.is_(None),
+    async def untold(self, tx: Transaction) -> list[int]:
+        """Return the agents that tasks have made busy or idle since that was told last."""
+        was_busy = AgentRow.told_status == AgentStatus.BUSY.value
+        found = await tx.conn.scalars(
+            select(AgentRow.id)
+            .where(_LIVING, AgentRow.state == AgentStatus.ACTIVE.value)
+            .where(
+                or_(
+                    and_(was_busy, ~_WORKS, ~_SPEAKS),
+                    and_(~was_busy, _WORKS, ~_HAS_SPENT_ITS_DAY),
+                )
+            )
+            .order_by(AgentRow.id)
         )
-        speaks = exists().where(
-            ConversationRow.speaking_agent_id == agent_id,
-            ConversationRow.kind != ConversationKind.TASK.value,
+        return list(found)
+
+    async def hold_told(self, tx: Transaction, agent_id: int) -> AgentStatus | None:
+        """Lock an agent at work, and return what was told of it last: no task of it begins until
+        the commit."""
+        found = await tx.conn.scalar(
+            select(AgentRow.told_status)
+            .where(AgentRow.id == agent_id, _LIVING, AgentRow.state == AgentStatus.ACTIVE.value)
+            .with_for_update(key_share=True)
         )
-        found = await tx.conn.execute(select((running.scalar_subquery() > 1) | speaks))
-        return bool(found.scalar_one())
+        return None if found is None else AgentStatus(found)
+
+    async def set_told(self, tx: Transaction, agent_id: int, status: AgentStatus) -> None:
+        """Note what is told of its status."""
+        await tx.conn.execute(
+            update(AgentRow).where(AgentRow.id == agent_id).values(told_status=status.told.value)
+        )
 
     async def delete(self, tx: Transaction, agent_id: int) -> None:
         """Mark one agent as deleted; what it said keeps its author."""

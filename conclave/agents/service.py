@@ -16,7 +16,7 @@ from conclave.agents.commands import AgentFilter, BusyPolicy, CreateAgent, Updat
 from conclave.agents.errors import AgentBusy, AgentNotFound, SlugTaken
 from conclave.agents.repository import AgentRepository
 from conclave.agents.slugs import first_free, slug_of
-from conclave.agents.telling import agent_event, audited, status_events
+from conclave.agents.telling import agent_event, audited, tell_status
 from conclave.agents.work import Work
 from conclave.auditing import AuditLog, changed
 from conclave.db import Database, Transaction
@@ -116,7 +116,8 @@ class AgentService:
             agent = await self._change(tx, before, values)
             await self._record(tx, "agent_updated", before, agent)
             told = [agent_event(EventType.AGENT_UPDATED, agent, changed=sorted(values))]
-            await self._events.append(tx, [*told, *status_events(agent, before.status)])
+            await self._events.append(tx, told)
+            await tell_status(tx, self._agents, self._events, agent, before.status)
         return agent
 
     async def start(self, agent_id: int) -> Agent:
@@ -157,7 +158,7 @@ class AgentService:
             agent = await self._change(tx, before, values)
             changes = changed({"status": before.status.value}, {"status": agent.status.value})
             await self._audit.record(tx, action, "agent", agent_id, changes=changes)
-            await self._events.append(tx, status_events(agent, before.status))
+            await tell_status(tx, self._agents, self._events, agent, before.status)
         return agent
 
     async def _change(self, tx: Transaction, before: Agent, values: dict[str, object]) -> Agent:

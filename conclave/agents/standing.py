@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from conclave.agents.repository import AgentRepository
-from conclave.agents.telling import status_events
+from conclave.agents.telling import tell_status
 from conclave.db import Transaction
 from conclave.events import EventLog
 from conclave.ports.notifications import Notifier
@@ -27,13 +29,6 @@ class AgentStanding:
         self._settings = settings
         self._agents = AgentRepository()
 
-    async def task_started(self, tx: Transaction, agent_id: int) -> None:
-        """Tell that it is busy, where it was not."""
-        state = await self._agents.note_task(tx, agent_id)
-        if state is None or await self._agents.others_run(tx, agent_id):
-            return
-        await self._tell(tx, agent_id, AgentStatus.IDLE)
-
     async def task_ended(
         self,
         tx: Transaction,
@@ -44,7 +39,7 @@ class AgentStanding:
         error_type: TaskErrorType | None = None,
         reason: str | None = None,
     ) -> None:
-        """Count a task that is over, and tell of the status that follows."""
+        """Count a task that is over, and tell of an error that follows."""
         is_refused = error_type is TaskErrorType.AUTH
         state = await self._agents.note_task(
             tx,
@@ -58,13 +53,17 @@ class AgentStanding:
         if state is AgentStatus.ERROR:
             why = reason if is_refused else f"{MOST_FAILURES} tasks in a row failed"
             await self._fail(tx, agent_id, why or "The provider refused the credentials")
-        elif state is not None:
-            await self._tell(tx, agent_id, AgentStatus.BUSY)
 
-    async def task_left(self, tx: Transaction, agent_id: int) -> None:
-        """Tell that it is idle, where it is."""
-        if await self._agents.note_task(tx, agent_id) is not None:
-            await self._tell(tx, agent_id, AgentStatus.BUSY)
+    async def untold(self, tx: Transaction) -> list[int]:
+        """Return the agents that tasks have made busy or idle since that was told last."""
+        return await self._agents.untold(tx)
+
+    async def tell(self, tx: Transaction, agent_ids: Sequence[int]) -> None:
+        """Tell whether agents are busy or idle, where that was told otherwise."""
+        for agent_id in sorted(agent_ids):
+            told = await self._agents.hold_told(tx, agent_id)
+            if told is not None:
+                await self._tell(tx, agent_id, told)
 
     async def pause(self, tx: Transaction, agent_id: int, *, reason: str) -> None:
         """Give it no more work."""
@@ -92,5 +91,5 @@ class AgentStanding:
     ) -> Agent | None:
         agent = await self._agents.get(tx, agent_id)
         if agent is not None:
-            await self._events.append(tx, status_events(agent, previous, reason))
+            await tell_status(tx, self._agents, self._events, agent, previous, reason)
         return agent

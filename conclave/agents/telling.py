@@ -6,6 +6,9 @@ from collections.abc import Sequence
 
 from pydantic import JsonValue
 
+from conclave.agents.repository import AgentRepository
+from conclave.db import Transaction
+from conclave.events import EventLog
 from schema.domain.agents import AT_REST, Agent, AgentStatus
 from schema.domain.events import EventDraft, EventType
 
@@ -29,12 +32,17 @@ def agent_event(kind: EventType, agent: Agent, changed: Sequence[str] = ()) -> E
     return EventDraft(stream=_stream(agent), type=kind, data=data, agent_id=agent.id)
 
 
-def status_events(
-    agent: Agent, previous: AgentStatus, reason: str | None = None
-) -> list[EventDraft]:
-    """Its status changed; nothing where it is told as it was."""
+async def tell_status(
+    tx: Transaction,
+    agents: AgentRepository,
+    events: EventLog,
+    agent: Agent,
+    previous: AgentStatus,
+    reason: str | None = None,
+) -> None:
+    """Tell that its status changed; nothing where it is told as it was. The agent is locked."""
     if agent.status.told is previous.told:
-        return []
+        return
     data: dict[str, JsonValue] = {
         "id": agent.id,
         "slug": agent.slug,
@@ -44,9 +52,11 @@ def status_events(
     }
     if reason is not None:
         data["reason"] = reason
-    return [
-        EventDraft(stream=_stream(agent), type=EventType.AGENT_STATUS, data=data, agent_id=agent.id)
-    ]
+    await agents.set_told(tx, agent.id, agent.status)
+    draft = EventDraft(
+        stream=_stream(agent), type=EventType.AGENT_STATUS, data=data, agent_id=agent.id
+    )
+    await events.append(tx, [draft])
 
 
 def audited(agent: Agent | None) -> dict[str, JsonValue]:

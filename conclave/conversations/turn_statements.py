@@ -407,6 +407,16 @@ _ANSWERED = (
     )
     .cte("answered")
 )
+_USED_BY_TASK = (
+    update(TaskRow)
+    .where(TaskRow.conversation_id == _conversation_id)
+    .values(
+        cost_tokens=TaskRow.cost_tokens
+        + _given("tokens_in", Integer)
+        + _given("tokens_out", Integer)
+    )
+    .cte("used_by_task")
+)
 ADD_REPLY = (
     insert(MessageRow)
     .values(
@@ -431,7 +441,7 @@ ADD_REPLY = (
         *MESSAGE_COLUMNS,
         select(_COUNTED_MONTH.c.passed_month).scalar_subquery().label("passed_month"),
     )
-    .add_cte(_SETTLED_CALL, _COUNTED_MONTH, _COUNTED_DAY, _ANSWERED)
+    .add_cte(_SETTLED_CALL, _COUNTED_MONTH, _COUNTED_DAY, _ANSWERED, _USED_BY_TASK)
 )
 """Add the reply, settle its call at its cost and answer the request."""
 

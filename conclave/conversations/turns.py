@@ -315,8 +315,9 @@ class TurnService:
     ) -> list[EventDraft]:
         """Return the event that closes a chat's turn, with what all its steps used, or a task."""
         if prepared.asker.kind is ConversationKind.TASK:
-            is_last = not (reply.tool_calls or passage.waiting)
-            return [*await self._tasks.said(tx, prepared.call, reply, is_last=is_last)]
+            if reply.tool_calls or passage.waiting:
+                return []
+            return [*await self._tasks.completed(tx, prepared.call, reply.text)]
         if reply.tool_calls or prepared.asker.kind is not ConversationKind.CHAT:
             return []
         stop = "max_tokens" if reply.finish_reason == "length" else "end_turn"

@@ -134,14 +134,12 @@ class RunRecord:
         if attempt == 1 and not isinstance(config, ConditionConfig) and not met(config, context):
             return await self._runs.set_step(tx, step, StepStatus.SKIPPED)
         step = step.model_copy(update={"attempt": attempt})
-        undone = list(tx.after_commit)
         try:
-            async with tx.conn.begin_nested():
+            async with tx.attempt():
                 effect = await self._effects.start(tx, run, step, config, context)
         except ConclaveError as error:
             if error.retryable:
                 raise
-            tx.after_commit[:] = undone
             return await self._fail(tx, step, config, error.message, starts=True)
         return await self._store(tx, step, effect)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from conclave.db import Transaction
@@ -11,14 +12,10 @@ from schema.domain.tasks import TaskErrorType
 class AgentRecord(Protocol):
     """Keeps what agents did, and whether they are at work.
 
-    Every call locks the agent's row until the transaction ends and may append an event: the last
-    things a transaction does, after its conversation and its task are locked and changed. An
-    agent that does not exist is passed over.
+    `task_ended` and `pause` lock the agent's row until the transaction ends: the last things a
+    transaction does, after its conversation and its task are locked and changed. An agent that
+    does not exist is passed over.
     """
-
-    async def task_started(self, tx: Transaction, agent_id: int) -> None:
-        """Tell that it is busy, where it was not. The task's row says `in_progress` already."""
-        ...
 
     async def task_ended(
         self,
@@ -30,17 +27,22 @@ class AgentRecord(Protocol):
         error_type: TaskErrorType | None = None,
         reason: str | None = None,
     ) -> None:
-        """Count a task that was completed or failed for good, and took so many seconds.
+        """Count a task that failed for good, or was completed by hand after so many seconds.
 
-        Refused credentials (`auth`) and the third failure in a row put the agent into `error`,
-        until somebody starts it. The task's row does not say `in_progress` any more.
+        Those that agents complete are counted with their end, without the lock. Refused
+        credentials (`auth`) and the third failure in a row put the agent into `error`, until
+        somebody starts it.
         """
         ...
 
-    async def task_left(self, tx: Transaction, agent_id: int) -> None:
-        """Tell that it is idle, where it is: a task was cancelled, requeued or waits.
+    async def untold(self, tx: Transaction) -> list[int]:
+        """Return the agents that tasks have made busy or idle since that was told last."""
+        ...
 
-        Not for `TaskDesk.release`, whose caller tells of the agent.
+    async def tell(self, tx: Transaction, agent_ids: Sequence[int]) -> None:
+        """Tell whether agents are busy or idle, in a transaction of its own: it locks them.
+
+        The dispatcher does, whose passes follow every commit that begins or ends work on a task.
         """
         ...
 

@@ -7,7 +7,6 @@ from typing import Protocol
 
 from conclave.db import Transaction
 from schema.domain.events import EventDraft
-from schema.domain.llm import ModelReply
 from schema.payloads.agent_turn import CompleteInput
 
 
@@ -18,8 +17,8 @@ class TaskTurns(Protocol):
         """A turn begins: its first model call is about to be sent."""
         ...
 
-    async def said(
-        self, tx: Transaction, call: CompleteInput, reply: ModelReply, *, is_last: bool
+    async def completed(
+        self, tx: Transaction, call: CompleteInput, result: str
     ) -> Sequence[EventDraft]:
-        """A reply is committed; `is_last`: with it the task is done."""
+        """Its last reply is committed."""
         ...

@@ -1,4 +1,5 @@
-"""The dispatcher: gives tasks agents and slots, and begins their attempts.
+"""The dispatcher: gives tasks agents and slots, begins their attempts, and tells whom that and
+their ends made busy or idle.
 
 A pass is one transaction under one lock for all processes: of two passes the second sees what the
 first did. It is asked for after every commit that may let something begin (`TaskWakes.soon`), by
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 
 from conclave.db import Database, Transaction
 from conclave.events import EventLog
+from conclave.ports.agents import AgentRecord
 from conclave.ports.settings import NamedSettings
 from conclave.ports.threads import Attempt, TaskThreads
 from conclave.tasks.dispatch_repository import AssignedTask, Claimed, DispatchRepository
@@ -55,6 +57,8 @@ class Dispatcher:
         self._settings = settings
         self._dispatch = DispatchRepository()
         self._tasks = TaskRepository()
+        self.agents: AgentRecord | None = None
+        """Set by the composition root."""
 
     async def hand_out(self, _target: int = 0) -> None:
         """Begin everything that can begin. Raises `Unavailable`."""
@@ -72,10 +76,14 @@ class Dispatcher:
             done = await self._begin(tx, free, assigns=assigns) if free else _Pass()
             if done.begun == 0 and assigns:
                 done.drafts = await self._explain(tx)
-            if not done.left_out:
+            untold = [] if self.agents is None else await self.agents.untold(tx)
+            if not (done.left_out or untold) and owed:
                 await self._dispatch.forget(tx, owed)
             await self._events.append(tx, done.drafts)
-        return done.begun > 0
+        if self.agents is not None and untold:
+            async with self._db.transaction() as tx:
+                await self.agents.tell(tx, untold)
+        return done.begun > 0 or bool(untold)
 
     async def _begin(self, tx: Transaction, free: Sequence[FreeAgent], *, assigns: bool) -> _Pass:
         own = await self._dispatch.assigned(tx, free, _BATCH)

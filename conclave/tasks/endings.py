@@ -31,7 +31,7 @@ from conclave.tasks.wakes import TaskWakes
 from schema.domain.approvals import ApprovalRequest, RiskLevel
 from schema.domain.conversations import ConversationStatus
 from schema.domain.events import EventDraft, EventType
-from schema.domain.tasks import RUNNING, DeadLetter, Task, TaskErrorType, TaskStatus
+from schema.domain.tasks import DeadLetter, Task, TaskErrorType, TaskStatus
 from schema.payloads.tasks import Shortage
 
 _FIRST_DELAY_SECONDS = 5.0
@@ -84,28 +84,25 @@ class TaskEndings:
         await self._tasks.lock(tx, task_id)
         return await self._tasks.get(tx, task_id)
 
-    async def began(self, tx: Transaction, agent_id: int) -> None:
-        """Tell the agent's record that it works on a task."""
-        if self.agents is not None:
-            await self.agents.task_started(tx, agent_id)
+    async def agent_changed(self, tx: Transaction) -> None:
+        """Let it be told that an agent is busy now, or idle."""
+        await self._wakes.soon(tx)
 
     async def complete_by_agent(
-        self, tx: Transaction, conversation_id: int, attempt: int, result: str, tokens: int
+        self, tx: Transaction, conversation_id: int, attempt: int, result: str
     ) -> list[EventDraft]:
         """End a task with its agent's last reply, which ends its run by itself.
 
         Returns the events to append, last in the transaction; none where it has ended before.
         """
-        ended = await self._hot.complete(tx, conversation_id, attempt, result, tokens)
+        ended = await self._hot.complete(tx, conversation_id, attempt, result)
         if ended is None:
             return []
         if ended.waiter_kind is not None and ended.waiter_id is not None:
             self._wakes.tell(tx, ended.waiter_kind, ended.waiter_id)
-        if self.approvals is not None:
+        if self.approvals is not None and ended.has_approvals:
             await self.approvals.cancel_of(tx, task_id=ended.id)
         await self._wakes.soon(tx)
-        if self.agents is not None and ended.agent_id is not None:
-            await self.agents.task_ended(tx, ended.agent_id, completed=True, seconds=ended.seconds)
         return [completed_event(ended, result, ended.completed_at, ended.seconds)]
 
     async def complete(self, tx: Transaction, task: Task, result: str | None) -> list[EventDraft]:
@@ -133,7 +130,6 @@ class TaskEndings:
             tx, task, {"status": TaskStatus.CANCELLED, "pending_reason": None}, now
         )
         await self._tasks.end_attempt(tx, task.id, task.attempt, "cancelled", error=reason)
-        await self._left(tx, task)
         return [task_event(ended, EventType.TASK_UPDATED, changed=["status"], reason=reason)]
 
     async def fail(self, tx: Transaction, task: Task, error_type: str, reason: str) -> None:
@@ -196,7 +192,7 @@ class TaskEndings:
         }
         await self._tasks.change(tx, task.id, values)
         await self._fail_attempt(tx, task, error_type, reason)
-        await self._left(tx, task)
+        await self.agent_changed(tx)
         return at, [await self.updated(tx, task.id, ["status", "retry_count"])]
 
     async def wait_for_budget(
@@ -215,7 +211,7 @@ class TaskEndings:
         await self._tasks.end_attempt(
             tx, task.id, task.attempt, "waiting", error=reason, error_type="budget_exhausted"
         )
-        await self._left(tx, task)
+        await self.agent_changed(tx)
         return [await self.updated(tx, task.id, ["status", "pending_reason"])]
 
     async def ask_for_budget(self, tx: Transaction, task: Task, short: Shortage) -> None:
@@ -332,11 +328,6 @@ class TaskEndings:
                 error_type=_known(task.error_type),
                 reason=task.error,
             )
-
-    async def _left(self, tx: Transaction, task: Task) -> None:
-        """Tell the agent's record that a task is not worked on any more, or not for now."""
-        if self.agents is not None and task.agent_id is not None and task.status in RUNNING:
-            await self.agents.task_left(tx, task.agent_id)
 
 
 def _known(error_type: str | None) -> TaskErrorType | None:

@@ -44,27 +44,45 @@ and whose turns are bounded by the task's own time and budget."""
 _HEAD = "id, title, status, priority, agent_id, workflow_id, chain_depth, progress_percent"
 _BEGIN = text(
     f"""
-    UPDATE tasks SET status = 'in_progress', error = NULL, error_type = NULL,
-        started_at = COALESCE(started_at, clock_timestamp()), updated_at = clock_timestamp()
-    WHERE conversation_id = :conversation_id AND status = 'assigned'
-    RETURNING {_HEAD}
+    WITH begun AS (
+        UPDATE tasks SET status = 'in_progress', error = NULL, error_type = NULL,
+            started_at = COALESCE(started_at, clock_timestamp()), updated_at = clock_timestamp()
+        WHERE conversation_id = :conversation_id AND status = 'assigned'
+        RETURNING {_HEAD}
+    ), agent AS (
+        SELECT agents.id, told_status = 'busy' AS is_told_busy
+        FROM agents JOIN begun ON begun.agent_id = agents.id FOR SHARE OF agents
+    )
+    SELECT begun.*, COALESCE(is_told_busy, false) AS is_told_busy
+    FROM begun LEFT JOIN agent ON agent.id = begun.agent_id
     """
 )
-
-_USE = text(
-    "UPDATE tasks SET cost_tokens = cost_tokens + :tokens WHERE conversation_id = :conversation_id"
-)
+"""The agent cannot be told to be idle until this is committed, nor does one task wait for another
+of its agent."""
 
 _COMPLETE = text(
     f"""
     WITH completed AS (
         UPDATE tasks SET status = 'completed', result = :result, progress_percent = 100,
             error = NULL, error_type = NULL, pending_reason = NULL, next_attempt_at = NULL,
-            is_started = false, cost_tokens = cost_tokens + :tokens,
+            is_started = false,
             completed_at = clock_timestamp(), updated_at = clock_timestamp()
         WHERE conversation_id = :conversation_id
             AND status IN ('assigned', 'in_progress', 'review')
         RETURNING {_HEAD}, started_at, completed_at, waiter_kind, waiter_id
+    ), counted AS (
+        INSERT INTO agent_tallies AS tally (agent_id, slot, completed, seconds)
+        SELECT agent_id, pg_backend_pid() % 64, 1,
+            extract(epoch FROM completed_at - COALESCE(started_at, completed_at))
+        FROM completed WHERE agent_id IS NOT NULL
+        ON CONFLICT (agent_id, slot) DO UPDATE
+            SET completed = tally.completed + 1, seconds = tally.seconds + excluded.seconds
+    ), noted AS (
+        -- Not for each of many that end at once: it locks the agent.
+        UPDATE agents SET failed_in_a_row = 0, last_active_at = clock_timestamp()
+        FROM completed WHERE agents.id = completed.agent_id AND (
+            failed_in_a_row > 0 OR last_active_at IS NULL
+            OR last_active_at < clock_timestamp() - interval '1 second')
     ), ended AS (
         UPDATE task_attempts SET ended_at = clock_timestamp(), outcome = 'completed'
         FROM completed WHERE task_id = completed.id AND attempt = :attempt AND ended_at IS NULL
@@ -73,7 +91,10 @@ _COMPLETE = text(
         SELECT waiter_kind, waiter_id, clock_timestamp() FROM completed
         WHERE waiter_kind IS NOT NULL
     )
-    SELECT * FROM completed
+    SELECT *, EXISTS (
+        SELECT FROM approvals WHERE task_id = completed.id AND status = 'pending'
+    ) AS has_approvals
+    FROM completed
     """
 )
 
@@ -87,6 +108,13 @@ class Stored(Shape):
     agent_name: str | None
 
 
+class BegunTask(TaskHead):
+    """A task that its agent has just begun."""
+
+    is_told_busy: bool
+    """Its agent."""
+
+
 class CompletedTask(TaskHead):
     """A task that its agent has just completed."""
 
@@ -94,6 +122,8 @@ class CompletedTask(TaskHead):
     completed_at: datetime
     waiter_kind: str | None
     waiter_id: int | None
+    has_approvals: bool
+    """Somebody was asked something for it, and has not answered."""
 
     @property
     def seconds(self) -> float:
@@ -127,18 +157,14 @@ class TaskHotPath:
         )
         return Stored.model_validate(row.mappings().one())
 
-    async def begin(self, tx: Transaction, conversation_id: int) -> TaskHead | None:
+    async def begin(self, tx: Transaction, conversation_id: int) -> BegunTask | None:
         """Show an assigned task as in progress; None where it is already."""
         row = await tx.conn.execute(_BEGIN, {"conversation_id": conversation_id})
         found = row.mappings().one_or_none()
-        return None if found is None else TaskHead.model_validate(found)
-
-    async def use(self, tx: Transaction, conversation_id: int, tokens: int) -> None:
-        """Count tokens that a model call used."""
-        await tx.conn.execute(_USE, {"conversation_id": conversation_id, "tokens": tokens})
+        return None if found is None else BegunTask.model_validate(found)
 
     async def complete(
-        self, tx: Transaction, conversation_id: int, attempt: int, result: str, tokens: int
+        self, tx: Transaction, conversation_id: int, attempt: int, result: str
     ) -> CompletedTask | None:
         """Complete a task with its agent's last words; None where it has ended. Its waiter is
         owed a wake-up."""
@@ -148,7 +174,6 @@ class TaskHotPath:
                 "conversation_id": conversation_id,
                 "attempt": attempt,
                 "result": result,
-                "tokens": tokens,
             },
         )
         found = row.mappings().one_or_none()

@@ -9,7 +9,6 @@ from conclave.tasks.endings import TaskEndings
 from conclave.tasks.hot_path import TaskHotPath
 from conclave.tasks.rendering import task_event
 from schema.domain.events import EventDraft, EventType
-from schema.domain.llm import ModelReply
 from schema.payloads.agent_turn import CompleteInput
 
 
@@ -25,18 +24,14 @@ class TaskTurnService:
         begun = await self._hot.begin(tx, call.conversation_id)
         if begun is None:
             return []
-        if begun.agent_id is not None:
-            await self._endings.began(tx, begun.agent_id)
+        if begun.agent_id is not None and not begun.is_told_busy:
+            await self._endings.agent_changed(tx)
         return [task_event(begun, EventType.TASK_UPDATED, changed=["status"])]
 
-    async def said(
-        self, tx: Transaction, call: CompleteInput, reply: ModelReply, *, is_last: bool
+    async def completed(
+        self, tx: Transaction, call: CompleteInput, result: str
     ) -> Sequence[EventDraft]:
-        """Count what the call used; complete the task with its last reply."""
-        tokens = reply.tokens_in + reply.tokens_out
-        if is_last:
-            return await self._endings.complete_by_agent(
-                tx, call.conversation_id, call.execution, reply.text, tokens
-            )
-        await self._hot.use(tx, call.conversation_id, tokens)
-        return []
+        """Complete the task with its agent's last words."""
+        return await self._endings.complete_by_agent(
+            tx, call.conversation_id, call.execution, result
+        )

@@ -180,4 +180,5 @@ class TaskWakes:
             expires_at=began + timedelta(minutes=minutes),
             max_steps=min(steps, _MOST_STEPS) if isinstance(steps, int) else _USUAL_STEPS,
             tool_timeout=patience if isinstance(patience, int) else None,
+            version=2,
         )

@@ -34,12 +34,15 @@ class TaskInput(BaseModel):
     tool_timeout: int | None = None
     """Seconds a tool may take; None: as the tool says."""
     inbox: list[InboxItem] = Field(default_factory=list[InboxItem])
+    version: int = 1
+    """1: a timer of its own for `expires_at`, and search attributes of its end; 2: neither."""
 
 
 class TaskRunResult(BaseModel):
     """How a run ended: the word of the record's status, as far as the workflow knows it."""
 
     outcome: str
+    cost_usd: float = 0.0
 
 
 class AmendInput(BaseModel):

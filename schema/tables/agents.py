@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 from pydantic import JsonValue
-from sqlalchemy import BigInteger, Index, Integer, Numeric, String, Text, text
+from sqlalchemy import BigInteger, Index, Integer, Numeric, SmallInteger, String, Text, text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -30,6 +30,8 @@ class AgentRow(Base):
     background: Mapped[Document]
     config: Mapped[Document]
     state: Mapped[str] = mapped_column(String(32), server_default="active")
+    told_status: Mapped[str] = mapped_column(String(32), server_default="idle")
+    """What `agent.status` told last."""
     description: Mapped[str | None] = mapped_column(Text)
     system_prompt: Mapped[str | None] = mapped_column(Text)
     max_concurrent_tasks: Mapped[int] = mapped_column(Integer, server_default="3")
@@ -44,9 +46,24 @@ class AgentRow(Base):
     tasks_completed: Mapped[int] = mapped_column(Integer, server_default="0")
     tasks_failed: Mapped[int] = mapped_column(Integer, server_default="0")
     task_seconds: Mapped[Decimal] = mapped_column(Numeric(18, 3), server_default="0")
-    """What its completed tasks took in all."""
+    """What its completed tasks took in all; both with its `AgentTallyRow`s."""
     failed_in_a_row: Mapped[int] = mapped_column(Integer, server_default="0")
     last_active_at: Mapped[Instant | None]
     created_at: Mapped[CreatedAt]
     updated_at: Mapped[CreatedAt]
     deleted_at: Mapped[Instant | None]
+
+
+class AgentTallyRow(Base):
+    """Tasks that agents completed by themselves.
+
+    A database connection has a slot of its own, so that tasks of one agent that end at once do
+    not wait for each other.
+    """
+
+    __tablename__ = "agent_tallies"
+
+    agent_id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    slot: Mapped[int] = mapped_column(SmallInteger, primary_key=True)
+    completed: Mapped[int] = mapped_column(Integer)
+    seconds: Mapped[Decimal] = mapped_column(Numeric(18, 3))

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
+import pytest
 from sqlalchemy import text
 
+from conclave.approvals.commands import Decide
 from conclave.tasks.commands import UpdateTask
+from schema.domain.identity import LOCAL_PRINCIPAL
 from schema.domain.tasks import Task, TaskStatus
 from schema.payloads import names
 from tests.fakes.model_server import Failure, Reply
 from tests.fakes.toolbox import TestTools
 from tests.harness.stack import Stack
-from tests.harness.tasks import agent, reaches, run_ends, task
+from tests.harness.tasks import agent, open_approvals, reaches, run_ends, shorten, task
 from tests.waiting import until
 
 Scene = Callable[[Stack, TestTools], Awaitable[list[str]]]
@@ -68,6 +71,27 @@ async def task_cancelled(stack: Stack, tools: TestTools) -> list[str]:
     return _ids(made)
 
 
+async def task_approved(stack: Stack, tools: TestTools) -> list[str]:
+    """Of version 2: a call that people are asked for, with the attempt's time as its bound."""
+    stack.model.script.extend([_calls("send"), Reply(text="done")])
+    made = await _given(stack)
+    [approval] = await until(lambda: open_approvals(stack, made.id), what="the approval")
+    await stack.core.approvals.decide(approval, Decide(approve=True), LOCAL_PRINCIPAL)
+    await reaches(stack, made.id, TaskStatus.COMPLETED)
+    await run_ends(stack, made.id)
+    return _ids(made)
+
+
+async def task_late(stack: Stack, tools: TestTools) -> list[str]:
+    """Of version 2: the attempt's time is over while people are asked."""
+    stack.model.script.append(_calls("send"))
+    with pytest.MonkeyPatch.context() as patch:
+        shorten(stack, patch, seconds=5)
+        made = await _given(stack)
+        await until(lambda: _is_late(stack, made), timeout=30, what="the failure")
+    return _ids(made)
+
+
 async def task_running(stack: Stack, tools: TestTools) -> list[str]:
     """Still open, in a tool."""
     stack.model.script.append(_calls("peek"))
@@ -79,6 +103,8 @@ SCENES: tuple[Scene, ...] = (
     task_retried,
     task_failed,
     task_cancelled,
+    task_approved,
+    task_late,
     task_running,
 )
 

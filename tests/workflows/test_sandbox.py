@@ -7,7 +7,7 @@ import importlib
 import itertools
 import shutil
 import sys
-from importlib.util import cache_from_source
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 
 import pytest
@@ -18,7 +18,7 @@ from temporalio.worker.workflow_sandbox._restrictions import UnintentionalPassth
 import workflows
 from conclave.crypto import Keyring
 from tests.histories.files import DIRECTORY, KEY, load
-from worker.sandbox import keep_bytecode, sandboxed_runner
+from worker.sandbox import keep_workflow_files, sandboxed_runner
 from workflows.codec import data_converter
 
 SOURCES = Path(workflows.__file__ or "").parent
@@ -123,12 +123,14 @@ def _roots(body: list[ast.stmt]) -> set[str]:
     return {module.partition(".")[0] for module in modules}
 
 
-def test_the_bytecode_of_workflow_files_is_kept_whatever_python_is_told(
-    monkeypatch: pytest.MonkeyPatch,
-):
-    monkeypatch.setattr(sys, "dont_write_bytecode", True)
-    source = SOURCES / "conversation.py"
-    kept = Path(cache_from_source(str(source)))
-    kept.unlink(missing_ok=True)
-    keep_bytecode()
-    assert int.from_bytes(kept.read_bytes()[8:12], "little") == int(source.stat().st_mtime)
+def test_workflow_files_are_read_once(monkeypatch: pytest.MonkeyPatch):
+    def refuse(loader: SourceFileLoader, path: str) -> bytes:
+        raise AssertionError(f"{path} was read again")
+
+    monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
+    keep_workflow_files()
+    monkeypatch.setattr(SourceFileLoader, "get_data", refuse)
+    before = importlib.import_module("workflows.conversation")
+    monkeypatch.setattr(workflows, "conversation", before)
+    monkeypatch.delitem(sys.modules, "workflows.conversation")
+    assert importlib.import_module("workflows.conversation") is not before

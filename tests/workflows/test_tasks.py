@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import func, select, text
 from temporalio.client import WorkflowExecutionStatus
 
-from conclave.approvals.commands import ApprovalFilter, Decide
+from conclave.approvals.commands import Decide
 from conclave.tasks.commands import DeadLetterFilter, UpdateTask
 from conclave.tasks.errors import TransitionRefused
 from schema.domain.events import Event, EventType
@@ -24,7 +24,7 @@ from tests.conftest import Apart
 from tests.fakes.model_server import Failure, Hang, Received, Reply
 from tests.fakes.toolbox import TestTools
 from tests.harness.stack import Stack, running_stack
-from tests.harness.tasks import agent, reaches, run_ends, task
+from tests.harness.tasks import agent, open_approvals, reaches, run_ends, shorten, task
 from tests.waiting import until
 
 
@@ -220,6 +220,28 @@ async def test_cancel_stops_the_model_call_and_commits_nothing_after(stack: Stac
         await stack.core.tasks.cancel_by_hand(made.id, None)
 
 
+@pytest.mark.parametrize(
+    "reply",
+    [
+        pytest.param(Reply(text="too late", delay=30), id="model"),
+        pytest.param(Reply(tool_calls=[("wait", {"text": "x"})]), id="tool"),
+        pytest.param(Reply(tool_calls=[("send", {"text": "x"})]), id="approval"),
+    ],
+)
+async def test_an_attempt_that_takes_too_long_fails_whatever_it_waits_for(
+    stack: Stack, tools: TestTools, monkeypatch: pytest.MonkeyPatch, reply: Reply
+) -> None:
+    shorten(stack, monkeypatch)
+    ada = await agent(stack)
+    stack.model.enqueue(reply)
+    made = await task(stack, agent_id=ada.id, max_retries=0)
+    failed = await reaches(stack, made.id, TaskStatus.FAILED)
+    assert (failed.error_type, failed.result) == ("timeout", None)
+    assert await run_ends(stack, made.id) is WorkflowExecutionStatus.COMPLETED
+    assert tools.lines() == []
+    assert await open_approvals(stack, made.id) == []
+
+
 async def test_cancel_stops_a_tool(stack: Stack, tools: TestTools) -> None:
     ada = await agent(stack)
     stack.model.enqueue(calls(("wait", "x")))
@@ -298,13 +320,9 @@ async def test_an_approval_puts_the_task_into_review(stack: Stack, tools: TestTo
     stack.model.enqueue(calls(("send", "letter")))
     made = await task(stack, agent_id=ada.id)
 
-    async def asked() -> list[int]:
-        found, _ = await stack.core.approvals.list(
-            ApprovalFilter(task_id=made.id), LOCAL_PRINCIPAL, 10, 0
-        )
-        return [one.id for one in found]
-
-    [approval] = await until(asked, timeout=20, what="the approval")
+    [approval] = await until(
+        lambda: open_approvals(stack, made.id), timeout=20, what="the approval"
+    )
     assert (await reaches(stack, made.id, TaskStatus.REVIEW)).agent_id == ada.id
     await stack.core.approvals.decide(approval, Decide(approve=True), LOCAL_PRINCIPAL)
     await reaches(stack, made.id, TaskStatus.COMPLETED)
@@ -323,13 +341,11 @@ async def test_a_task_without_budget_asks_for_it_and_goes_on(stack: Stack) -> No
     ada = await agent(stack)
     made = await task(stack, agent_id=ada.id, budget_usd="0.001")
 
-    async def asked() -> list[int]:
-        found, _ = await stack.core.approvals.list(
-            ApprovalFilter(task_id=made.id), LOCAL_PRINCIPAL, 10, 0
-        )
-        return [one.id for one in found if one.type == "budget_increase"]
-
-    [approval] = await until(asked, timeout=20, what="the approval")
+    [approval] = await until(
+        lambda: open_approvals(stack, made.id, "budget_increase"),
+        timeout=20,
+        what="the approval",
+    )
     waiting = await stack.core.tasks.get(made.id)
     assert (waiting.status, waiting.error_type) == (TaskStatus.PENDING, "budget_exhausted")
     assert waiting.pending_reason is not None

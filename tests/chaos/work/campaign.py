@@ -238,15 +238,9 @@ async def _snapshot(scene: _Field) -> Snapshot:
     rows, model = scene.product.rows, scene.model
     runs = await _settled_runs(scene.product, [name for part in PARTS for name in part.workflows])
     model.look()
-    counts = {row["id"]: row for row in await rows("SELECT * FROM agents")}
-    shown = [
-        await scene.load.clients.ask("GET", f"/api/v1/agents/{agent_id}") for agent_id in counts
-    ]
-    counted = ("tasks_completed", "tasks_failed")
     agents = [
-        {"id": one["id"], "status": one["status"]}
-        | {name: counts[one["id"]][name] for name in counted}
-        for one in shown
+        await scene.load.clients.ask("GET", f"/api/v1/agents/{row['id']}")
+        for row in await rows("SELECT id FROM agents ORDER BY id")
     ]
     return Snapshot(
         tasks=await rows("SELECT * FROM tasks ORDER BY id"),

@@ -60,8 +60,16 @@ async def started(core: Core, agent: Agent) -> int:
             .values(**values, conversation_id=talk.scalar_one())
             .returning(TaskRow.id)
         )
-        await core.agent_record.task_started(tx, agent.id)
-        return stored.scalar_one()
+    await dispatched(core)
+    return stored.scalar_one()
+
+
+async def dispatched(core: Core) -> None:
+    """Tell of busy and idle as the dispatcher does after every change."""
+    async with core.db.transaction() as tx:
+        untold = await core.agent_record.untold(tx)
+    async with core.db.transaction() as tx:
+        await core.agent_record.tell(tx, untold)
 
 
 async def ended(
@@ -89,6 +97,7 @@ async def ended(
         await core.agent_record.task_ended(
             tx, agent.id, completed=completed, seconds=seconds, error_type=error_type
         )
+    await dispatched(core)
 
 
 async def run(core: Core, agent: Agent, **outcome: object) -> None:
@@ -137,7 +146,7 @@ async def test_a_task_that_leaves_is_counted_nowhere(core: Core, ada: Agent):
     async with core.db.transaction() as tx:
         await tx.conn.execute(update(TaskRow).where(TaskRow.id == task).values(status="cancelled"))
         await tx.conn.execute(text("UPDATE conversations SET speaking_agent_id = NULL"))
-        await core.agent_record.task_left(tx, ada.id)
+    await dispatched(core)
     agent = await core.agents.get(ada.id)
     assert (agent.tasks_completed, agent.tasks_failed, agent.status) == (0, 0, AgentStatus.IDLE)
     assert await told(core) == [("idle", "busy", None), ("busy", "idle", None)]
@@ -239,8 +248,7 @@ async def test_an_agent_that_is_stopped_as_its_task_ends_waits_for_the_task(core
 
 async def test_who_is_gone_is_passed_over(core: Core):
     async with core.db.transaction() as tx:
-        await core.agent_record.task_started(tx, 99)
         await core.agent_record.task_ended(tx, 99, completed=False, seconds=1)
-        await core.agent_record.task_left(tx, 99)
+        await core.agent_record.tell(tx, [99])
         await core.agent_record.pause(tx, 99, reason="x")
     assert await told(core) == []
