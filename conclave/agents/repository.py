@@ -241,8 +241,10 @@ class AgentRepository:
         return AgentStatus(found["state"])
 
     async def untold(self, tx: Transaction) -> list[int]:
-        """Return the agents that tasks have made busy or idle since that was told last."""
+        """Return the agents that tasks and their day's budget have made busy, idle or paused since
+        that was told last."""
         was_busy = AgentRow.told_status == AgentStatus.BUSY.value
+        was_paused = AgentRow.told_status == AgentStatus.PAUSED.value
         found = await tx.conn.scalars(
             select(AgentRow.id)
             .where(_LIVING, AgentRow.state == AgentStatus.ACTIVE.value)
@@ -250,6 +252,7 @@ class AgentRepository:
                 or_(
                     and_(was_busy, ~_WORKS, ~_SPEAKS),
                     and_(~was_busy, _WORKS, ~_HAS_SPENT_ITS_DAY),
+                    was_paused != _HAS_SPENT_ITS_DAY,
                 )
             )
             .order_by(AgentRow.id)

@@ -10,7 +10,7 @@ from conclave.db import Transaction
 from conclave.events import EventLog
 from conclave.ports.notifications import Notifier
 from conclave.ports.settings import NamedSettings
-from schema.domain.agents import AT_REST, Agent, AgentStatus
+from schema.domain.agents import AgentStatus
 from schema.domain.events import EventType
 from schema.domain.notifications import Severity
 from schema.domain.tasks import TaskErrorType
@@ -55,27 +55,25 @@ class AgentStanding:
             await self._fail(tx, agent_id, why or "The provider refused the credentials")
 
     async def untold(self, tx: Transaction) -> list[int]:
-        """Return the agents that tasks have made busy or idle since that was told last."""
+        """Return those of whom something else was told than what tasks and budgets made them."""
         return await self._agents.untold(tx)
 
     async def tell(self, tx: Transaction, agent_ids: Sequence[int]) -> None:
-        """Tell whether agents are busy or idle, where that was told otherwise."""
+        """Tell whether agents are busy, idle or paused, where that was told otherwise."""
         for agent_id in sorted(agent_ids):
             told = await self._agents.hold_told(tx, agent_id)
-            if told is not None:
-                await self._tell(tx, agent_id, told)
-
-    async def pause(self, tx: Transaction, agent_id: int, *, reason: str) -> None:
-        """Give it no more work."""
-        agent = await self._agents.get(tx, agent_id, lock=True)
-        if agent is None or agent.status in AT_REST:
-            return
-        await self._agents.update(tx, agent_id, {"state": AgentStatus.PAUSED.value})
-        await self._tell(tx, agent_id, agent.status, reason)
+            agent = None if told is None else await self._agents.get(tx, agent_id)
+            if told is not None and agent is not None:
+                is_paused = agent.status is AgentStatus.PAUSED
+                reason = "Its daily budget is spent" if is_paused else None
+                await tell_status(tx, self._agents, self._events, agent, told, reason)
 
     async def _fail(self, tx: Transaction, agent_id: int, reason: str) -> None:
-        agent = await self._tell(tx, agent_id, AgentStatus.BUSY, reason)
-        if agent is None or not (await self._settings.current(_TELLS))[_TELLS].value:
+        agent = await self._agents.get(tx, agent_id)
+        if agent is None:
+            return
+        await tell_status(tx, self._agents, self._events, agent, AgentStatus.BUSY, reason)
+        if not (await self._settings.current(_TELLS))[_TELLS].value:
             return
         await self._notifier.notify(
             tx,
@@ -85,11 +83,3 @@ class AgentStanding:
             event_type=EventType.AGENT_STATUS.value,
             metadata={"agent_id": agent.id},
         )
-
-    async def _tell(
-        self, tx: Transaction, agent_id: int, previous: AgentStatus, reason: str | None = None
-    ) -> Agent | None:
-        agent = await self._agents.get(tx, agent_id)
-        if agent is not None:
-            await tell_status(tx, self._agents, self._events, agent, previous, reason)
-        return agent

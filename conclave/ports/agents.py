@@ -12,9 +12,8 @@ from schema.domain.tasks import TaskErrorType
 class AgentRecord(Protocol):
     """Keeps what agents did, and whether they are at work.
 
-    `task_ended` and `pause` lock the agent's row until the transaction ends: the last things a
-    transaction does, after its conversation and its task are locked and changed. An agent that
-    does not exist is passed over.
+    `task_ended` and `tell` lock agents until the transaction ends, after conversations and tasks.
+    An agent that does not exist is passed over.
     """
 
     async def task_ended(
@@ -36,20 +35,13 @@ class AgentRecord(Protocol):
         ...
 
     async def untold(self, tx: Transaction) -> list[int]:
-        """Return the agents that tasks have made busy or idle since that was told last."""
+        """Return those of whom something else was told than what tasks and budgets made them."""
         ...
 
     async def tell(self, tx: Transaction, agent_ids: Sequence[int]) -> None:
-        """Tell whether agents are busy or idle, in a transaction of its own: it locks them.
+        """Tell whether agents are busy, idle or paused: in a transaction of its own.
 
         The dispatcher does, whose passes follow every commit that begins or ends work on a task.
-        """
-        ...
-
-    async def pause(self, tx: Transaction, agent_id: int, *, reason: str) -> None:
-        """Give it no more work until somebody starts it: its daily budget is spent.
-
-        What runs is left to end. One that is at rest already stays as it is.
         """
         ...
 

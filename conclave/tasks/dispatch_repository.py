@@ -31,6 +31,7 @@ _FREE = text(
     f"""
     SELECT id, ARRAY(SELECT jsonb_array_elements_text(config->'tools')) AS tools,
         max_concurrent_tasks AS most, load.running, load.open,
+        told_status = 'paused' AS is_paused,
         COALESCE(extract(epoch FROM clock_timestamp() - last_active_at), 'infinity'::float8)
             AS idle_since
     FROM agents, LATERAL (

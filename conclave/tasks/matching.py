@@ -1,8 +1,8 @@
 """Which agent gets which task: pure code over what the record says.
 
 Tasks come in the order of priority, deadline, age. An agent that has every required tool and a
-free slot fits; the least loaded wins, then whoever was idle longest. A worker's own load counts
-where agents run on workers (platform.md, section 3).
+free slot fits; whoever has money wins, then the least loaded, then whoever was idle longest. A
+worker's own load counts where agents run on workers (platform.md, section 3).
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ class FreeAgent(Shape):
     most: int
     idle_since: float
     """Seconds since it was last active; infinite where it never was."""
+    is_paused: bool = False
+    """Its day's budget is spent: what it is given waits for the next."""
 
 
 class WaitingTask(Shape):
@@ -63,7 +65,12 @@ def match(waiting: Sequence[WaitingTask], agents: Sequence[FreeAgent]) -> list[M
         ]
         if not fitting:
             continue
-        best = min(fitting, key=lambda one: (one.load, -one.agent.idle_since, one.agent.id))
+        best = min(fitting, key=_rank)
         best.open += 1
         found.append(Match(task_id=task.id, agent_id=best.agent.id))
     return found
+
+
+def _rank(place: _Place) -> tuple[bool, float, float, int]:
+    agent = place.agent
+    return (agent.is_paused, place.load, -agent.idle_since, agent.id)

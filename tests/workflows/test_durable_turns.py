@@ -235,14 +235,16 @@ async def test_an_agent_that_is_gone_is_not_asked(desk: Desk, change: dict[str, 
     assert spoken.outcome is CallOutcome.SPOKEN
 
 
-async def test_a_cut_turn_goes_on_though_its_agent_was_paused(desk: Desk):
-    """Whoever pauses an agent stops its turns; what pauses it by itself lets them end."""
+async def test_a_cut_turn_goes_on_though_its_agent_is_in_error(desk: Desk):
+    """Whoever pauses an agent stops its turns; an error lets them end."""
     talk = await desk.conversation()
     desk.gateway.then(Killed())
     with pytest.raises(Killed):
         await desk.complete(talk)
     async with desk.core.db.transaction() as tx:
-        await desk.core.agent_record.pause(tx, talk.agent_ids[0], reason="spent")
+        await tx.conn.execute(
+            update(AgentRow).where(AgentRow.id == talk.agent_ids[0]).values(state="error")
+        )
     assert (await desk.complete(talk, attempt=2)).outcome is CallOutcome.SPOKEN
     assert (await desk.complete(talk, turn=2)).outcome is CallOutcome.AGENT_GONE
 

@@ -190,16 +190,24 @@ async def test_refused_credentials_are_an_error_at_once_and_told_to_people(core:
         assert len((await tx.conn.execute(select(NotificationRow.id))).all()) == 1
 
 
-async def test_a_budget_that_is_spent_pauses_it(core: Core, ada: Agent):
+async def test_a_budget_that_is_spent_pauses_it_until_there_is_another(core: Core, ada: Agent):
     async with core.db.transaction() as tx:
-        await core.agent_record.pause(tx, ada.id, reason="Its daily budget is spent")
-        await core.agent_record.pause(tx, ada.id, reason="Again")
-    assert (await core.agents.get(ada.id)).status is AgentStatus.PAUSED
-    assert await told(core) == [("idle", "paused", "Its daily budget is spent")]
-    await core.agents.stop(ada.id)
+        await tx.conn.execute(text("UPDATE agents SET daily_budget_usd = 1"))
+        await tx.conn.execute(
+            text(
+                "INSERT INTO budget_counters (scope, owner_id, since, spent_usd, reserved_usd)"
+                " VALUES ('agent', :id, (clock_timestamp() AT TIME ZONE 'UTC')::date, 1, 0)"
+            ),
+            {"id": ada.id},
+        )
+    await run(core, ada, completed=False)
+    await dispatched(core)
+    paused = ("idle", "paused", "Its daily budget is spent")
+    assert await told(core) == [paused]
     async with core.db.transaction() as tx:
-        await core.agent_record.pause(tx, ada.id, reason="Too late")
-    assert (await core.agents.get(ada.id)).status is AgentStatus.OFFLINE
+        await tx.conn.execute(text("UPDATE budget_counters SET spent_usd = 0"))
+    await run(core, ada, completed=False)
+    assert (await told(core))[1:] == [("paused", "busy", None), ("busy", "idle", None)]
 
 
 class LockingDesk(FakeTaskDesk):
@@ -250,5 +258,4 @@ async def test_who_is_gone_is_passed_over(core: Core):
     async with core.db.transaction() as tx:
         await core.agent_record.task_ended(tx, 99, completed=False, seconds=1)
         await core.agent_record.tell(tx, [99])
-        await core.agent_record.pause(tx, 99, reason="x")
     assert await told(core) == []

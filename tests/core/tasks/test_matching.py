@@ -8,7 +8,12 @@ from conclave.tasks.matching import FreeAgent, Match, WaitingTask, match
 
 
 def free(
-    id_: int, *tools: str, running: int = 0, most: int = 2, idle: float = math.inf
+    id_: int,
+    *tools: str,
+    running: int = 0,
+    most: int = 2,
+    idle: float = math.inf,
+    paused: bool = False,
 ) -> FreeAgent:
     return FreeAgent(
         id=id_,
@@ -17,6 +22,7 @@ def free(
         open=running,
         most=most,
         idle_since=idle,
+        is_paused=paused,
     )
 
 
@@ -37,6 +43,11 @@ def test_the_longest_idle_wins_among_equals():
     assert pairs(match([waits(7)], [free(1, idle=5), free(2, idle=60), free(3, idle=8)])) == [
         (7, 2)
     ]
+
+
+def test_who_has_spent_its_day_comes_last():
+    agents = [free(1, paused=True), free(2, running=1)]
+    assert pairs(match([waits(7), waits(8)], agents)) == [(7, 2), (8, 1)]
 
 
 def test_every_required_tool_is_needed():
