@@ -6,7 +6,7 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
-from sqlalchemy import delete, insert, select, text, update
+from sqlalchemy import delete, func, insert, select, text, update
 
 from conclave.db import Transaction
 from conclave.tasks.matching import FreeAgent, Match, WaitingTask
@@ -137,7 +137,7 @@ class Standing(Shape):
     status: TaskStatus
     is_started: bool
     workflow_run: int
-    stop_run: int | None
+    stop_runs: list[int]
     conversation_id: int
     execution: int
     turn_count: int
@@ -221,7 +221,7 @@ class DispatchRepository:
                 TaskRow.status,
                 TaskRow.is_started,
                 TaskRow.workflow_run,
-                TaskRow.stop_run,
+                TaskRow.stop_runs,
                 TaskRow.conversation_id,
                 ConversationRow.execution,
                 ConversationRow.turn_count,
@@ -248,8 +248,8 @@ class DispatchRepository:
         """Note that Temporal was told to cancel a run."""
         await tx.conn.execute(
             update(TaskRow)
-            .where(TaskRow.id == task_id, TaskRow.stop_run == run)
-            .values(stop_run=None)
+            .where(TaskRow.id == task_id)
+            .values(stop_runs=func.array_remove(TaskRow.stop_runs, run))
         )
 
     async def owed_passes(self, tx: Transaction, kind: str) -> list[int]:

@@ -271,7 +271,7 @@ class TaskEndings:
         run = await self._tasks.held_run(tx, task.id)
         if run is None:
             return
-        await self._tasks.change(tx, task.id, {"is_started": False, "stop_run": run})
+        await self._tasks.let_go(tx, task.id, run)
         await self._wakes.owe(tx, task.id)
 
     async def end_thread(self, tx: Transaction, task: Task, status: ConversationStatus) -> None:

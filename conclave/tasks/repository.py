@@ -180,6 +180,11 @@ class TaskRepository:
             .values(**values, updated_at=func.clock_timestamp())
         )
 
+    async def let_go(self, tx: Transaction, task_id: int, run: int) -> None:
+        """Take a task from a run, which Temporal is to be told to cancel."""
+        stopped = func.array_append(TaskRow.stop_runs, run)
+        await self.change(tx, task_id, {"is_started": False, "stop_runs": stopped})
+
     async def end_attempt(
         self,
         tx: Transaction,

@@ -140,13 +140,13 @@ class TaskWakes:
             owed = await self._mailbox.owed(tx, TASK_TARGET, task_id)
         if task is None:
             raise TaskNotFound(task_id)
-        if task.stop_run is not None:
-            await self._engine.cancel_task(task_id, task.stop_run)
+        for run in task.stop_runs:
+            await self._engine.cancel_task(task_id, run)
         if task.is_started and task.agent_id is not None:
             await self._start(task)
         async with self._db.transaction() as tx:
-            if task.stop_run is not None:
-                await self._tasks.stopped(tx, task_id, task.stop_run)
+            for run in task.stop_runs:
+                await self._tasks.stopped(tx, task_id, run)
             await self._mailbox.delivered(tx, owed)
 
     async def _start(self, task: Standing) -> None:

@@ -92,8 +92,8 @@ class TaskRow(Base):
     conversation_id: Mapped[Ref] = mapped_column(ForeignKey("conversations.id"), unique=True)
     is_started: Mapped[bool] = mapped_column(Boolean, server_default="false")
     workflow_run: Mapped[int] = mapped_column(Integer, server_default="0")
-    stop_run: Mapped[int | None]
-    """The run that Temporal is still to be told to cancel."""
+    stop_runs: Mapped[list[int]] = mapped_column(ARRAY(Integer), server_default="{}")
+    """Those that Temporal is still to be told to cancel."""
     result: Mapped[str | None] = mapped_column(Text)
     error: Mapped[str | None] = mapped_column(Text)
     error_type: Mapped[str | None] = mapped_column(String(64))

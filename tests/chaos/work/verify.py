@@ -37,7 +37,7 @@ def _tasks(seen: Snapshot) -> Iterator[str]:
         is_cancelled = may_be_cancelled and status == "cancelled"
         if status != wanted and not is_cancelled:
             yield f"{name} is {status} ({row['error'] or row['pending_reason']}), not {wanted}"
-        if row["is_started"] or row["stop_run"] is not None or row["next_attempt_at"] is not None:
+        if row["is_started"] or row["stop_runs"] or row["next_attempt_at"] is not None:
             yield f"{name} has ended and holds a slot, or has a run to be stopped or begun"
         if status in ENDS and row["completed_at"] is None:
             yield f"{name} is {status} without a time"

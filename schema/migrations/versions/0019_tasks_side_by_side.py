@@ -1,9 +1,11 @@
-"""Agents: what is told of their status, and completed tasks counted without waiting for each other."""
+"""Agents: what is told of their status, and completed tasks counted without waiting for each other.
+Tasks: all the runs that are to be stopped."""
 
 from __future__ import annotations
 
 import sqlalchemy as sa
 from alembic import op
+from sqlalchemy.dialects.postgresql import ARRAY
 
 revision = "0019"
 down_revision = "0018"
@@ -22,9 +24,15 @@ def upgrade() -> None:
         sa.Column("seconds", sa.Numeric(18, 3), nullable=False),
         sa.PrimaryKeyConstraint("agent_id", "slot", name="pk_agent_tallies"),
     )
+    op.add_column("tasks", sa.Column("stop_runs", ARRAY(sa.Integer()), server_default="{}", nullable=False))
+    op.execute("UPDATE tasks SET stop_runs = ARRAY[stop_run] WHERE stop_run IS NOT NULL")
+    op.drop_column("tasks", "stop_run")
 
 
 def downgrade() -> None:
+    op.add_column("tasks", sa.Column("stop_run", sa.Integer(), nullable=True))
+    op.execute("UPDATE tasks SET stop_run = stop_runs[cardinality(stop_runs)]")
+    op.drop_column("tasks", "stop_runs")
     op.execute(
         """
         UPDATE agents SET tasks_completed = tasks_completed + tally.completed,
