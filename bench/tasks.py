@@ -26,7 +26,7 @@ _PATIENCE_SECONDS = 600.0
 _LOOK_EVERY_SECONDS = 0.2
 _PROMPT = "CALL nothing {}\nCALL nothing {}"
 _FEW, _MANY = 100, 10_000
-_READS = 60
+_READS = 200
 
 
 async def throughput(bench: Bench) -> Arms:
