@@ -32,6 +32,7 @@ from conclave.adapters.store.blobs import blob_store
 from conclave.adapters.store.probe import store_probe
 from conclave.adapters.workspace.store import DirectoryStore
 from conclave.agents.assistant import AssistantService
+from conclave.agents.capabilities import CapabilityService
 from conclave.agents.roster import AgentRoster
 from conclave.agents.service import AgentService
 from conclave.agents.work import Work
@@ -122,6 +123,7 @@ class _Talks:
     dispatch: ConversationDispatch
     conversations: ConversationService
     agents: AgentService
+    capabilities: CapabilityService
     roster: AgentRoster
     circles: CircleService
     chats: ChatService
@@ -194,6 +196,7 @@ class Core:
         self.watchers, self.dispatch = talks.watchers, talks.dispatch
         self.conversations, self.chats = talks.conversations, talks.chats
         self.agents, self.circles = talks.agents, talks.circles
+        self.capabilities = talks.capabilities
         self.roster = talks.roster
         self.compaction = talks.compaction
         self.project_dispatch, self.projects = deeds.project_dispatch, deeds.projects
@@ -325,6 +328,7 @@ def _build_talks(ground: Ground, models: _Models) -> _Talks:
         dispatch=dispatch,
         conversations=conversations,
         agents=agents,
+        capabilities=CapabilityService(db, events, audit, agents.work),
         roster=AgentRoster(db, agents, defaults, ground.plain),
         circles=CircleService(db, events, audit, control),
         chats=ChatService(db, events, audit, mailbox, conversations, assistants, models.profiles),

@@ -30,6 +30,8 @@ _RUNNING = "('assigned', 'in_progress', 'review')"
 _FREE = text(
     f"""
     SELECT id, ARRAY(SELECT jsonb_array_elements_text(config->'tools')) AS tools,
+        ARRAY(SELECT capability FROM agent_capabilities WHERE agent_id = agents.id)
+            AS capabilities,
         max_concurrent_tasks AS most, load.running, load.open,
         told_status = 'paused' AS is_paused,
         COALESCE(extract(epoch FROM clock_timestamp() - last_active_at), 'infinity'::float8)
@@ -60,11 +62,13 @@ _ASSIGNED = text(
 
 _UNASSIGNED = text(
     f"""
-    SELECT tasks.id, tasks.required_tools FROM tasks
+    SELECT tasks.id, tasks.required_tools, tasks.required_capabilities FROM tasks
     WHERE tasks.agent_id IS NULL AND {_WAITS}
         AND EXISTS (
-            SELECT FROM jsonb_to_recordset(CAST(:free AS jsonb)) AS free(tools jsonb)
+            SELECT FROM jsonb_to_recordset(CAST(:free AS jsonb))
+                AS free(tools jsonb, capabilities jsonb)
             WHERE free.tools @> to_jsonb(tasks.required_tools)
+                AND free.capabilities @> to_jsonb(tasks.required_capabilities)
         )
     ORDER BY {_ORDER} LIMIT :most
     """
@@ -92,6 +96,8 @@ _EXPLAIN = text(
             SELECT FROM agents
             WHERE agents.deleted_at IS NULL AND agents.state = 'active'
                 AND agents.config->'tools' @> to_jsonb(tasks.required_tools)
+                AND tasks.required_capabilities <@ ARRAY(
+                    SELECT capability FROM agent_capabilities WHERE agent_id = agents.id)
         ) AS fits
         FROM tasks WHERE tasks.agent_id IS NULL AND {_WAITS}
     )
@@ -175,8 +181,10 @@ class DispatchRepository:
         self, tx: Transaction, free: Sequence[FreeAgent], most: int
     ) -> list[WaitingTask]:
         """Return what one of the free agents could do, in order."""
-        tools = json.dumps([{"tools": sorted(one.tools)} for one in free])
-        rows = await tx.conn.execute(_UNASSIGNED, {"free": tools, "most": most})
+        able = json.dumps(
+            [{"tools": sorted(one.tools), "capabilities": sorted(one.capabilities)} for one in free]
+        )
+        rows = await tx.conn.execute(_UNASSIGNED, {"free": able, "most": most})
         return [WaitingTask.model_validate(row) for row in rows.mappings()]
 
     async def threads(self, tx: Transaction, task_ids: Collection[int]) -> Mapping[int, int]:

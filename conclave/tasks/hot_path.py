@@ -28,11 +28,12 @@ _INSERT = text(
     INSERT INTO tasks (title, description, instructions, status, priority, rank, agent_id,
         assigned_by, origin_key, workflow_id, workflow_run_id, waiter_kind, waiter_id, chain_depth,
         parent_task_id, definition_id, project_id, conversation_id, deadline, max_retries,
-        required_tools, budget_usd, metadata)
+        required_tools, required_capabilities, budget_usd, metadata)
     SELECT :title, :description, :instructions, :status, :priority, :rank, :agent_id,
         :assigned_by, :key, :workflow_id, :workflow_run_id, :waiter_kind, :waiter_id,
         :chain_depth, :parent_task_id, :definition_id, :project_id, thread.id, :deadline,
-        :max_retries, :required_tools, :budget_usd, CAST(:metadata AS jsonb)
+        :max_retries, :required_tools, :required_capabilities, :budget_usd,
+        CAST(:metadata AS jsonb)
     FROM thread
     RETURNING id, conversation_id, created_at,
         (SELECT name FROM agents WHERE id = CAST(:agent_id AS bigint)) AS agent_name

@@ -1,8 +1,8 @@
 """Which agent gets which task: pure code over what the record says.
 
-Tasks come in the order of priority, deadline, age. An agent that has every required tool and a
-free slot fits; whoever has money wins, then the least loaded, then whoever was idle longest. A
-worker's own load counts where agents run on workers (platform.md, section 3).
+Tasks come in the order of priority, deadline, age. An agent that has every required tool and
+capability and a free slot fits; whoever has money wins, then the least loaded, then whoever was
+idle longest. A worker's own load counts where agents run on workers (platform.md, section 3).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ class FreeAgent(Shape):
 
     id: int
     tools: frozenset[str]
+    capabilities: frozenset[str]
     running: int
     """Tasks that hold a slot."""
     open: int
@@ -34,6 +35,7 @@ class WaitingTask(Shape):
 
     id: int
     required_tools: frozenset[str]
+    required_capabilities: frozenset[str]
 
 
 class Match(Shape):
@@ -61,7 +63,9 @@ def match(waiting: Sequence[WaitingTask], agents: Sequence[FreeAgent]) -> list[M
         fitting = [
             place
             for place in places
-            if place.open < place.agent.most and task.required_tools <= place.agent.tools
+            if place.open < place.agent.most
+            and task.required_tools <= place.agent.tools
+            and task.required_capabilities <= place.agent.capabilities
         ]
         if not fitting:
             continue

@@ -155,6 +155,15 @@ class Agent(Shape):
         return kept if isinstance(kept, str) else None
 
 
+class Capability(Shape):
+    """What an agent is said to be able to do."""
+
+    id: int
+    agent_id: int
+    capability: str
+    created_at: datetime
+
+
 class AgentUsage(Shape):
     """What the model calls of an agent used, by the ledger."""
 

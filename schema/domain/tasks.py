@@ -98,6 +98,8 @@ class NewTask(Shape):
     agent_id: int | None = None
     deadline: datetime | None = None
     required_tools: list[str] = Field(default_factory=list)
+    required_capabilities: list[str] = Field(default_factory=list)
+    """Which agent may get it, where none is named."""
     max_retries: int = 3
     metadata: dict[str, JsonValue] = Field(default_factory=dict)
     assigned_by: int | None = None
@@ -152,6 +154,7 @@ class Task(TaskHead):
     retry_count: int
     max_retries: int
     required_tools: list[str]
+    required_capabilities: list[str]
     budget_usd: Decimal | None
     cost_tokens: int
     cost_usd: Decimal

@@ -67,3 +67,15 @@ class AgentTallyRow(Base):
     slot: Mapped[int] = mapped_column(SmallInteger, primary_key=True)
     completed: Mapped[int] = mapped_column(Integer)
     seconds: Mapped[Decimal] = mapped_column(Numeric(18, 3))
+
+
+class AgentCapabilityRow(Base):
+    """What an agent is said to be able to do."""
+
+    __tablename__ = "agent_capabilities"
+    __table_args__ = (Index("uq_agent_capabilities", "agent_id", "capability", unique=True),)
+
+    id: Mapped[Id]
+    agent_id: Mapped[int] = mapped_column(BigInteger)
+    capability: Mapped[str] = mapped_column(String(128))
+    created_at: Mapped[CreatedAt]

@@ -107,6 +107,9 @@ class TaskRow(Base):
     retry_count: Mapped[int] = mapped_column(Integer, server_default="0")
     max_retries: Mapped[int] = mapped_column(Integer, server_default="3")
     required_tools: Mapped[list[str]] = mapped_column(ARRAY(String(128)), server_default="{}")
+    required_capabilities: Mapped[list[str]] = mapped_column(
+        ARRAY(String(128)), server_default="{}"
+    )
     progress_percent: Mapped[int] = mapped_column(SmallInteger, server_default="0")
     budget_usd: Mapped[Decimal | None] = mapped_column(Numeric(18, 9))
     cost_tokens: Mapped[int] = mapped_column(BigInteger, server_default="0")

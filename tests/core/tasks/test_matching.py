@@ -14,10 +14,12 @@ def free(
     most: int = 2,
     idle: float = math.inf,
     paused: bool = False,
+    able: str = "",
 ) -> FreeAgent:
     return FreeAgent(
         id=id_,
         tools=frozenset(tools),
+        capabilities=frozenset(able.split()),
         running=running,
         open=running,
         most=most,
@@ -26,8 +28,10 @@ def free(
     )
 
 
-def waits(id_: int, *tools: str) -> WaitingTask:
-    return WaitingTask(id=id_, required_tools=frozenset(tools))
+def waits(id_: int, *tools: str, able: str = "") -> WaitingTask:
+    return WaitingTask(
+        id=id_, required_tools=frozenset(tools), required_capabilities=frozenset(able.split())
+    )
 
 
 def pairs(found: list[Match]) -> list[tuple[int, int]]:
@@ -53,6 +57,12 @@ def test_who_has_spent_its_day_comes_last():
 def test_every_required_tool_is_needed():
     agents = [free(1, "look"), free(2, "look", "keep", running=1)]
     assert pairs(match([waits(7, "look", "keep"), waits(8, "send")], agents)) == [(7, 2)]
+
+
+def test_every_required_capability_is_needed():
+    agents = [free(1, able="law"), free(2, able="law tax", running=1)]
+    tasks = [waits(7, able="law tax"), waits(8, able="law"), waits(9, able="art")]
+    assert pairs(match(tasks, agents)) == [(7, 2), (8, 1)]
 
 
 def test_nobody_gets_more_than_fits_and_the_first_come_first():

@@ -2,39 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
-import pytest
 from sqlalchemy import select
 
 from conclave.agents.commands import CreateAgent
-from conclave.container import Core, build_core
-from conclave.db import Database
-from conclave.settings import Settings
+from conclave.container import Core
 from conclave.tasks.commands import UpdateTask
 from schema.domain.providers import ProviderName
 from schema.domain.tasks import NewTask, TaskStatus
 from schema.tables.tasks import TaskRow
 from tests.fakes.engine import FakeEngine
 from tests.waiting import until
-
-
-@pytest.fixture
-def engine() -> FakeEngine:
-    return FakeEngine()
-
-
-@pytest.fixture
-async def core(
-    clean_database: Database, postgres_url: str, tmp_path: Path, engine: FakeEngine
-) -> AsyncIterator[Core]:
-    settings = Settings(
-        database_url=postgres_url, conclave_data_dir=tmp_path, encryption_key=None, redis_url=None
-    )
-    core = await build_core(settings, engine=engine, environment={})
-    yield core
-    await core.close()
 
 
 async def runs(core: Core, task_id: int) -> tuple[bool, int, list[int]]:
