@@ -78,7 +78,7 @@ class ActivitySlots(CustomSlotSupplier):
     def release_slot(self, ctx: SlotReleaseContext) -> None:
         """Take a slot back, also of an activity that never began."""
         self._give_back(ctx.permit)
-        if self._asking:
+        if self._asking and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._serve)
 
     def _take(self) -> SlotPermit | None:

@@ -279,14 +279,21 @@ class TaskRepository:
 
     async def budget_waiters(self, tx: Transaction) -> list[int]:
         """Let tasks that wait for budget try again now; return their ids."""
-        ids = await tx.conn.scalars(
-            update(TaskRow)
+        waiting = (
+            select(TaskRow.id)
             .where(
                 TaskRow.status == TaskStatus.PENDING,
                 TaskRow.error_type == "budget_exhausted",
                 TaskRow.is_started.is_(True),
                 _LIVING,
             )
+            .order_by(TaskRow.id)
+            .with_for_update()
+            .cte("waiting")
+        )
+        ids = await tx.conn.scalars(
+            update(TaskRow)
+            .where(TaskRow.id == waiting.c.id)
             .values(next_attempt_at=func.clock_timestamp())
             .returning(TaskRow.id)
         )
