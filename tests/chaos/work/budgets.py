@@ -33,7 +33,9 @@ async def _poor(load: Load) -> None:
     )
 
     async def waits() -> bool:
-        return (await load.task(task_id))["error_type"] == "budget_exhausted"
+        shown = await load.task(task_id)
+        # It asks for more by itself, and may have been granted it, and be over, between two looks.
+        return shown["error_type"] == "budget_exhausted" or shown["status"] in ENDS
 
     await until(waits, timeout=PATIENCE_SECONDS, every=POLL_SECONDS, what="a task without money")
     raised: Json = {"task_id": task_id, "to_usd": _RICH_USD}
