@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 import httpx
@@ -150,9 +151,10 @@ async def test_what_is_too_long_is_cut(accounts: Accounts, accounts_core: Core, 
 async def test_nothing_is_told_of_what_was_rolled_back(
     accounts: Accounts, accounts_core: Core, ada: Person
 ):
-    async with accounts_core.db.transaction() as tx:
-        await accounts_core.notifications.notify(tx, title="t", message="m")
-        await tx.conn.rollback()
+    with suppress(ZeroDivisionError):
+        async with accounts_core.db.transaction() as tx:
+            await accounts_core.notifications.notify(tx, title="t", message="m")
+            raise ZeroDivisionError
     assert await listed(accounts, ada) == []
     assert await accounts.value("SELECT count(*) FROM events WHERE type = 'notification'") == 0
 
