@@ -7,7 +7,8 @@ from datetime import date
 from sqlalchemy import and_, func, insert, null, select, update
 
 from conclave.conversations.context import Compaction, Round
-from conclave.conversations.turn_statements import SETTLE_CALL, given
+from conclave.conversations.parameters import given
+from conclave.conversations.turn_statements import SETTLE_CALL
 from conclave.db import Transaction
 from schema.domain.base import Shape
 from schema.domain.conversations import MessageRole

@@ -12,7 +12,8 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.engine import RowMapping
 
 from conclave.conversations.commands import ConversationFilter
-from conclave.conversations.turn_statements import CLOSE_CALL, MESSAGE_COLUMNS, given
+from conclave.conversations.parameters import given
+from conclave.conversations.turn_statements import CLOSE_CALL, MESSAGE_COLUMNS
 from conclave.db import Transaction
 from conclave.mailbox import WAITING
 from schema.domain.base import Shape

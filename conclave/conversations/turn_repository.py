@@ -16,6 +16,8 @@ from sqlalchemy.engine import RowMapping
 
 from conclave.conversations import turn_statements as statements
 from conclave.conversations.commands import TurnSnapshot, TurnUsage
+from conclave.conversations.parameters import given
+from conclave.conversations.usage_statements import USAGE, USED_TOKENS
 from conclave.db import Transaction
 from schema.domain.agents import AgentConfig, Personality, RiskRules
 from schema.domain.base import Shape
@@ -143,12 +145,12 @@ class TurnRepository:
 
     async def opening(self, tx: Transaction, call: CompleteInput, target: str) -> Opening | None:
         """Lock the conversation and read all that decides whether and how to call."""
-        given = statements.given(
+        values = given(
             **_place(call), agent_id=call.agent_id, inbox_id=call.inbox_id, target=target
         )
-        row = await _opening(tx, given)
+        row = await _opening(tx, values)
         if row is not None and row["was_changed"]:
-            row = await _opening(tx, given)
+            row = await _opening(tx, values)
         return None if row is None else Opening.model_validate(row)
 
     async def claim(
@@ -160,7 +162,7 @@ class TurnRepository:
         """
         added = await tx.conn.execute(
             statements.CLAIM,
-            statements.given(**_place(call), inbox_id=call.inbox_id, target=target, seq=seq),
+            given(**_place(call), inbox_id=call.inbox_id, target=target, seq=seq),
         )
         row = added.mappings().one_or_none()
         return None if row is None else Message.model_validate(row)
@@ -171,7 +173,7 @@ class TurnRepository:
         """Return what was said after a message, in order."""
         latest = await tx.conn.execute(
             statements.TRANSCRIPT,
-            statements.given(conversation_id=conversation_id, after_seq=after_seq),
+            given(conversation_id=conversation_id, after_seq=after_seq),
         )
         lines: list[TranscriptLine] = []
         size = 0
@@ -208,7 +210,7 @@ class TurnRepository:
         """
         result = await tx.conn.execute(
             statements.RESERVE,
-            statements.given(
+            given(
                 **_place(call),
                 agent_id=call.agent_id,
                 attempt=attempt,
@@ -239,7 +241,7 @@ class TurnRepository:
         """Move the conversation on by this reply; None where the fence was lost."""
         result = await tx.conn.execute(
             statements.PASS_FENCE,
-            statements.given(
+            given(
                 conversation_id=call.conversation_id,
                 call_id=call_id,
                 turn=call.turn,
@@ -273,7 +275,7 @@ class TurnRepository:
         """
         added = await tx.conn.execute(
             statements.ADD_REPLY,
-            statements.given(
+            given(
                 **_place(call),
                 call_id=call_id,
                 inbox_id=call.inbox_id,
@@ -296,9 +298,7 @@ class TurnRepository:
 
     async def used_tokens(self, tx: Transaction, conversation_id: int) -> int:
         """Return how many tokens a conversation's calls used, or may have used."""
-        found = await tx.conn.execute(
-            statements.USED_TOKENS, statements.given(conversation_id=conversation_id)
-        )
+        found = await tx.conn.execute(USED_TOKENS, given(conversation_id=conversation_id))
         return found.scalar_one()
 
     async def committed_reply(
@@ -307,13 +307,13 @@ class TurnRepository:
         """Return the reply an earlier attempt committed."""
         found = await tx.conn.execute(
             statements.COMMITTED_REPLY,
-            statements.given(**_place(call), inbox_id=call.inbox_id, target=target),
+            given(**_place(call), inbox_id=call.inbox_id, target=target),
         )
         return CommittedReply.model_validate(found.mappings().one())
 
     async def usage(self, tx: Transaction, call: CompleteInput) -> TurnUsage:
         """Return what all steps of the turn used so far."""
-        found = await tx.conn.execute(statements.USAGE, statements.given(**_place(call)))
+        found = await tx.conn.execute(USAGE, given(**_place(call)))
         return TurnUsage.model_validate(found.mappings().one())
 
     async def close_call(
@@ -322,7 +322,7 @@ class TurnRepository:
         """Settle a call without a reply: at its worst case where it may have been billed."""
         await tx.conn.execute(
             statements.CLOSE_CALL,
-            statements.given(call_id=call_id, error_code=error_code, was_billed=was_billed),
+            given(call_id=call_id, error_code=error_code, was_billed=was_billed),
         )
 
 

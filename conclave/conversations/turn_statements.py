@@ -5,8 +5,6 @@ Each takes its parameters by name. The order of a turn is in `turn_repository`.
 
 from __future__ import annotations
 
-from typing import TypeVar
-
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -17,7 +15,6 @@ from sqlalchemy import (
     Text,
     and_,
     any_,
-    bindparam,
     case,
     delete,
     func,
@@ -30,8 +27,6 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, aggregate_order_by
 from sqlalchemy.orm import aliased
-from sqlalchemy.sql.elements import BindParameter
-from sqlalchemy.types import TypeEngine
 
 from conclave.conversations.call_statements import (
     COUNTED_COLUMNS,
@@ -40,6 +35,7 @@ from conclave.conversations.call_statements import (
     counted,
     of_task,
 )
+from conclave.conversations.parameters import parameter
 from conclave.mailbox import WAITING
 from schema.domain.conversations import ConversationStatus, MessageRole
 from schema.domain.inbox import InboxStatus
@@ -51,20 +47,8 @@ from schema.tables.model_calls import ModelCallRow
 from schema.tables.tasks import TaskRow
 from schema.tables.tools import ToolExecutionRow
 
-T = TypeVar("T")
-
 TRANSCRIPT_MESSAGES = 10_000
 """A bound for the memory of one call: compaction begins long before any prompt is that long."""
-
-
-def _given(name: str, type_: type[TypeEngine[T]] | TypeEngine[T]) -> BindParameter[T]:
-    """A parameter; SQLAlchemy keeps the bare column names for itself, so it ends with `_`."""
-    return bindparam(f"{name}_", type_=type_)
-
-
-def given(**values: object) -> dict[str, object]:
-    """Return values as the statements' parameters."""
-    return {f"{name}_": value for name, value in values.items()}
 
 
 MESSAGE_COLUMNS = (
@@ -84,15 +68,15 @@ MESSAGE_COLUMNS = (
     MessageRow.created_at,
 )
 
-_conversation_id = _given("conversation_id", BigInteger)
-_execution = _given("execution", Integer)
-_turn = _given("turn", Integer)
-_step = _given("step", Integer)
-_agent_id = _given("agent_id", BigInteger)
-_inbox_id = _given("inbox_id", BigInteger)
-_target = _given("target", String)
-_call_id = _given("call_id", BigInteger)
-_model = _given("model", String)
+_conversation_id = parameter("conversation_id", BigInteger)
+_execution = parameter("execution", Integer)
+_turn = parameter("turn", Integer)
+_step = parameter("step", Integer)
+_agent_id = parameter("agent_id", BigInteger)
+_inbox_id = parameter("inbox_id", BigInteger)
+_target = parameter("target", String)
+_call_id = parameter("call_id", BigInteger)
+_model = parameter("model", String)
 
 _REPLY = and_(
     MessageRow.conversation_id == _conversation_id,
@@ -231,7 +215,7 @@ CLAIM = (
         ],
         select(
             _conversation_id,
-            _given("seq", Integer),
+            parameter("seq", Integer),
             literal(MessageRole.USER.value),
             _CLAIMED.c.prompt,
             _CLAIMED.c.mentions,
@@ -280,7 +264,7 @@ TRANSCRIPT = (
     )
     .where(
         MessageRow.conversation_id == _conversation_id,
-        MessageRow.seq > _given("after_seq", Integer),
+        MessageRow.seq > parameter("after_seq", Integer),
     )
     .order_by(MessageRow.seq.desc())
     .limit(TRANSCRIPT_MESSAGES)
@@ -293,17 +277,17 @@ _STORED_CALL = (
         execution=_execution,
         turn=_turn,
         step=_step,
-        attempt=_given("attempt", Integer),
+        attempt=parameter("attempt", Integer),
         agent_id=_agent_id,
-        provider=_given("provider", String),
+        provider=parameter("provider", String),
         model=_model,
-        fallback_for=_given("fallback_for", String),
+        fallback_for=parameter("fallback_for", String),
         status=literal("reserved"),
-        reserved_usd=_given("worst_case", Numeric(18, 9)),
-        reserved_tokens=_given("reserved_tokens", Integer),
-        day=_given("day", Date),
+        reserved_usd=parameter("worst_case", Numeric(18, 9)),
+        reserved_tokens=parameter("reserved_tokens", Integer),
+        day=parameter("day", Date),
         is_budgeted=IS_BUDGETED,
-        is_unpriced=_given("is_unpriced", Boolean),
+        is_unpriced=parameter("is_unpriced", Boolean),
     )
     .returning(ModelCallRow.id, ModelCallRow.is_budgeted)
     .cte("stored")
@@ -314,7 +298,7 @@ RESERVE = (
     .values(
         fence=select(_STORED_CALL.c.id).scalar_subquery(),
         speaking_agent_id=_agent_id,
-        last_seq=ConversationRow.last_seq + _given("prompts", Integer),
+        last_seq=ConversationRow.last_seq + parameter("prompts", Integer),
         status=case(
             (
                 ConversationRow.status.in_(
@@ -326,8 +310,8 @@ RESERVE = (
         ),
         reason=None,
         started=True,
-        context_tokens=_given("context_tokens", Integer),
-        context_window=_given("context_window", Integer),
+        context_tokens=parameter("context_tokens", Integer),
+        context_window=parameter("context_window", Integer),
         context_model=_model,
         updated_at=func.clock_timestamp(),
     )
@@ -342,8 +326,8 @@ RESERVE = (
 )
 """Store the call before it is sent and take the fence; say what may limit it."""
 
-_ends = _given("ends", Boolean)
-_speaks_last = _given("speaks_last", Boolean)
+_ends = parameter("ends", Boolean)
+_speaks_last = parameter("speaks_last", Boolean)
 PASS_FENCE = (
     update(ConversationRow)
     .where(
@@ -356,7 +340,7 @@ PASS_FENCE = (
         speaking_agent_id=case((_speaks_last, null()), else_=ConversationRow.speaking_agent_id),
         last_seq=ConversationRow.last_seq + 1,
         turn_count=case((_speaks_last, _turn), else_=ConversationRow.turn_count),
-        cost_usd=ConversationRow.cost_usd + _given("cost_usd", Numeric(18, 9)),
+        cost_usd=ConversationRow.cost_usd + parameter("cost_usd", Numeric(18, 9)),
         status=case(
             (
                 (ConversationRow.status == ConversationStatus.COMPLETED) | _ends,
@@ -385,10 +369,10 @@ _SETTLED_CALL = (
     .where(ModelCallRow.id == _call_id)
     .values(
         status=literal("committed"),
-        model=_given("model", String),
-        cost_usd=_given("cost_usd", Numeric(18, 9)),
-        tokens_in=_given("tokens_in", Integer),
-        tokens_out=_given("tokens_out", Integer),
+        model=parameter("model", String),
+        cost_usd=parameter("cost_usd", Numeric(18, 9)),
+        tokens_in=parameter("tokens_in", Integer),
+        tokens_out=parameter("tokens_out", Integer),
         ended_at=func.clock_timestamp(),
     )
     .returning(*COUNTED_COLUMNS)
@@ -402,7 +386,7 @@ _ANSWERED = (
     .where(InboxRow.id == _inbox_id, _speaks_last)
     .values(
         status=literal(InboxStatus.DONE.value),
-        answer=_given("answer", JSONB),
+        answer=parameter("answer", JSONB),
         done_at=func.clock_timestamp(),
     )
     .cte("answered")
@@ -412,8 +396,8 @@ _USED_BY_TASK = (
     .where(TaskRow.conversation_id == _conversation_id)
     .values(
         cost_tokens=TaskRow.cost_tokens
-        + _given("tokens_in", Integer)
-        + _given("tokens_out", Integer)
+        + parameter("tokens_in", Integer)
+        + parameter("tokens_out", Integer)
     )
     .cte("used_by_task")
 )
@@ -421,21 +405,21 @@ ADD_REPLY = (
     insert(MessageRow)
     .values(
         conversation_id=_conversation_id,
-        seq=_given("seq", Integer),
+        seq=parameter("seq", Integer),
         role=literal(MessageRole.ASSISTANT.value),
         agent_id=_agent_id,
-        agent_name=_given("agent_name", String),
-        content=_given("content", Text),
-        mentions=_given("mentions", ARRAY(BigInteger)),
-        tool_calls=_given("tool_calls", JSONB(none_as_null=True)),
+        agent_name=parameter("agent_name", String),
+        content=parameter("content", Text),
+        mentions=parameter("mentions", ARRAY(BigInteger)),
+        tool_calls=parameter("tool_calls", JSONB(none_as_null=True)),
         execution=_execution,
         turn=_turn,
         step=_step,
         inbox_id=_inbox_id,
-        model=_given("model", String),
-        tokens_in=_given("tokens_in", Integer),
-        tokens_out=_given("tokens_out", Integer),
-        cost_usd=_given("cost_usd", Numeric(18, 9)),
+        model=parameter("model", String),
+        tokens_in=parameter("tokens_in", Integer),
+        tokens_out=parameter("tokens_out", Integer),
+        cost_usd=parameter("cost_usd", Numeric(18, 9)),
     )
     .returning(
         *MESSAGE_COLUMNS,
@@ -444,16 +428,6 @@ ADD_REPLY = (
     .add_cte(_SETTLED_CALL, _COUNTED_MONTH, _COUNTED_DAY, _ANSWERED, _USED_BY_TASK)
 )
 """Add the reply, settle its call at its cost and answer the request."""
-
-USAGE = select(
-    func.coalesce(func.sum(MessageRow.tokens_in), 0).label("input_tokens"),
-    func.coalesce(func.sum(MessageRow.tokens_out), 0).label("output_tokens"),
-    func.coalesce(func.sum(MessageRow.cost_usd), 0).label("cost_usd"),
-).where(
-    MessageRow.conversation_id == _conversation_id,
-    MessageRow.execution == _execution,
-    MessageRow.turn == _turn,
-)
 
 COMMITTED_REPLY = (
     select(
@@ -467,13 +441,13 @@ COMMITTED_REPLY = (
     .where(_REPLY)
 )
 
-_was_billed = _given("was_billed", Boolean)
+_was_billed = parameter("was_billed", Boolean)
 _CLOSED_CALL = (
     update(ModelCallRow)
     .where(ModelCallRow.id == _call_id, ModelCallRow.status == "reserved")
     .values(
         status=case((_was_billed, literal("unknown")), else_=literal("failed")),
-        error_code=_given("error_code", String),
+        error_code=parameter("error_code", String),
         cost_usd=case((_was_billed, ModelCallRow.reserved_usd), else_=literal(0)),
         ended_at=func.clock_timestamp(),
     )
@@ -490,16 +464,3 @@ CLOSE_CALL = (
     .add_cte(_CLOSED_CALL, *counted(_CLOSED_CALL))
 )
 """Settle a call without a reply, and give its fence back."""
-
-USED_TOKENS = select(
-    func.coalesce(
-        func.sum(
-            case(
-                (ModelCallRow.status == "unknown", ModelCallRow.reserved_tokens),
-                else_=ModelCallRow.tokens_in + ModelCallRow.tokens_out,
-            )
-        ),
-        0,
-    )
-).where(ModelCallRow.conversation_id == _conversation_id)
-"""The tokens of a conversation's calls; one that was cut may have used all it could."""

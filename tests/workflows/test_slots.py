@@ -81,7 +81,8 @@ async def test_a_slot_given_to_somebody_who_left_is_given_back():
     await asyncio.sleep(0)
     asking.cancel()
     await asyncio.gather(asking, return_exceptions=True)
-    await until(lambda: taken(slots) != [], what="the slot to be free")
+    free = await until(lambda: taken(slots), what="the slot to be free")
+    assert len(free) == 1
 
 
 async def test_activities_that_never_begin_leave_nothing_behind():

@@ -199,8 +199,8 @@ async def test_an_open_one_is_refused_without_a_query(site: Site, monkeypatch: p
 
     monkeypatch.setattr(site.db, "transaction", unreachable)
     monkeypatch.setattr(site.db, "autocommit", unreachable)
-    for _ in range(20):
-        await refused(process)
+    told = [await refused(process) for _ in range(20)]
+    assert all(one.retry_after for one in told), "each is told when to come again"
 
 
 async def test_a_closed_one_admits_and_counts_without_a_query_a_call(
